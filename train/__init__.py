@@ -1,0 +1,1 @@
+"""What a user who trains needs; `train/x.py` trains `x`."""
