@@ -1,0 +1,139 @@
+"""What a model is told about the shape it shall build: points in, vectors out.
+
+`prepare` is numpy and runs in data workers; `forward` is torch and runs on the device. Points lie in the cube, y up.
+
+b  rows of a batch      p  points      n  vectors      d  width
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meshgpt.transformer import SwiGLU, Transformer, TransformerConfig
+
+
+class Condition(NamedTuple):
+    """Prefix vectors and which of them are real. Padding (`keep` false) must not change any output."""
+
+    vectors: Float[Tensor, "b n d"]
+    keep: Bool[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class PointCloudConfig:
+    """`vectors` perceiver vectors of width `dim` from `points` points, given out with width `out`."""
+
+    points: int = 1024
+    vectors: int = 32
+    dim: int = 192
+    layers: int = 2
+    heads: int = 3
+    frequencies: int = 6
+    out: int = 256
+
+
+def fourier(x: Float[Tensor, "*n c"], frequencies: int) -> Float[Tensor, "*n k"]:
+    """x and sines and cosines of pi 2^i x, i < frequencies (Mildenhall et al. 2020, eq. 4)."""
+    angles = x[..., None] * (torch.pi * 2.0 ** torch.arange(frequencies, device=x.device))
+    return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], -1)
+
+
+def pick_points(surface: Float[np.ndarray, "n 6"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "p 6"]:
+    """`count` of the points, each once while there are enough."""
+    return surface[rng.choice(len(surface), count, replace=len(surface) < count)].astype(np.float32)
+
+
+class PointCloud(nn.Module):
+    """A perceiver (Jaegle et al. 2021): learned queries look at all points, then at each other.
+
+    A normal of zeros means that the normal is not known.
+    """
+
+    def __init__(self, config: PointCloudConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.embed = nn.Linear(3 * (1 + 2 * config.frequencies) + 3, dim)
+        self.point_norm = nn.RMSNorm(dim, eps=1e-6)
+        self.queries = nn.Parameter(torch.randn(config.vectors, dim) * 0.5)
+        self.project_query = nn.Linear(dim, dim, bias=False)
+        self.project_points = nn.Linear(dim, 2 * dim, bias=False)
+        self.mlp_norm = nn.RMSNorm(dim, eps=1e-6)
+        self.mlp = SwiGLU(dim, 2 * dim)
+        self.body = Transformer(TransformerConfig(dim, config.layers, config.heads, causal=False))
+        self.out = nn.Linear(dim, config.out, bias=False)
+        self.nothing = nn.Parameter(torch.randn(config.vectors, config.out) * 0.02)
+
+    def prepare(self, surface: Float[np.ndarray, "n 6"], rng: np.random.Generator) -> Float[np.ndarray, "p 6"]:
+        return pick_points(surface, self.config.points, rng)
+
+    def forward(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Condition:
+        """Rows in `drop` get the learned nothing, for classifier-free guidance."""
+        vectors = self.out(self.body(self._look(surface)))
+        if drop is not None:
+            vectors = torch.where(drop[:, None, None], self.nothing.to(vectors.dtype), vectors)
+        return Condition(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device))
+
+    def _look(self, surface: Float[Tensor, "b p 6"]) -> Float[Tensor, "b n d"]:
+        points = self.embed(torch.cat([fourier(2 * surface[..., :3], self.config.frequencies), surface[..., 3:]], -1))
+        keys, values = self._heads(self.project_points(self.point_norm(points))).chunk(2, -1)
+        queries = self._heads(self.project_query(self.queries)[None].expand(len(surface), -1, -1))
+        seen = functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+        vectors = self.queries + seen
+        return vectors + self.mlp(self.mlp_norm(vectors))
+
+    def _heads(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b h t e"]:
+        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class SurroundingsConfig:
+    """The `nearest` points of each place, summed up in `out` numbers; offsets are seen in units of `reach`."""
+
+    nearest: int = 6
+    dim: int = 64
+    out: int = 64
+    reach: float = 0.1
+
+
+class Surroundings(nn.Module):
+    """What the cloud is like around each of a list of places: a small PointNet (Qi et al. 2017) over the nearest points.
+
+    Some ids stand for a place in the cube (the coarse code of a vertex, a block). This gives each such id a vector that depends
+    on the condition, so that the network can point at where the surface is instead of remembering it in a few prefix vectors.
+    """
+
+    def __init__(self, config: SurroundingsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.point = nn.Sequential(nn.Linear(7, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim))
+        self.mix = nn.Sequential(nn.Linear(2 * config.dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.out))
+        self.nothing = nn.Parameter(torch.zeros(config.out))
+
+    def forward(
+        self, surface: Float[Tensor, "b p 6"], places: Float[Tensor, "k 3"], drop: Bool[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "b k c"]:
+        with torch.no_grad():
+            features = self._nearest(surface, places)
+        seen = self.point(features)
+        vectors = self.mix(torch.cat([seen[:, :, 0], seen.amax(2)], -1))
+        if drop is not None:
+            vectors = torch.where(drop[:, None, None], self.nothing.to(vectors.dtype), vectors)
+        return vectors
+
+    def _nearest(self, surface: Float[Tensor, "b p 6"], places: Float[Tensor, "k 3"]) -> Float[Tensor, "b k m 7"]:
+        """Offset, distance and normal of the nearest points, nearest first."""
+        points = surface[..., :3]
+        squared = (places**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None, :] - 2 * places @ points.transpose(1, 2)
+        index = squared.topk(self.config.nearest, dim=-1, largest=False).indices
+        near = surface[torch.arange(len(surface), device=surface.device)[:, None, None], index]
+        offset = (near[..., :3] - places[:, None]) / self.config.reach
+        far = offset.norm(dim=-1, keepdim=True)
+        return torch.cat([offset / far.clamp(min=1), far.clamp(max=8).log1p(), near[..., 3:]], -1)

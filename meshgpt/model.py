@@ -1,0 +1,200 @@
+"""MeshGPT: a tokenizer and a network that writes its steps; a cloud in, a mesh in the cloud's frame out.
+
+It is the part that a user meets. Files of models are `checkpoint.py`'s, the sampling loop is `generate.py`'s.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from meshgpt import checkpoint
+from meshgpt.checkpoint import Checkpoint
+from meshgpt.cloud import Cloud, checked, surface, with_normals
+from meshgpt.generate import Sampling, generate
+from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
+from meshgpt.metrics import fit_to_cloud
+from meshgpt.precision import fast_float32
+from meshgpt.steps import Seen, StepModel, StepModelConfig
+from meshgpt.tokenizer import TOKENIZERS, VQVAE, VQVAEConfig, VQVAETokenizer, build, describe
+from meshgpt.tokenizer.interface import MeshTokenizer
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated mesh, in the frame of its cloud, and how it came about.
+
+    `distance` is `metrics.fit_to_cloud`; `dropped` counts the faces that were written but had no area or stood there already;
+    `ended` is false where the face limit cut the mesh off.
+    """
+
+    mesh: Mesh
+    seed: int
+    steps: int
+    ended: bool
+    dropped: int
+    distance: float
+
+
+class MeshGPT:
+    """A model ready to generate; on a GPU where there is one, unless `device` says otherwise."""
+
+    def __init__(self, tokenizer: MeshTokenizer, network: StepModel, device: str | torch.device | None = None) -> None:
+        self.tokenizer, self.network = tokenizer, network
+        if device is not None:
+            self.to(device)
+
+    def to(self, device: str | torch.device) -> MeshGPT:
+        self.network.to(device)
+        if isinstance(self.tokenizer, VQVAETokenizer):
+            self.tokenizer.network.to(device)
+        return self
+
+    @classmethod
+    def from_pretrained(cls, place: str | Path | None = None, revision: str | None = None, device: str | None = None) -> MeshGPT:
+        """The model that ships inside the package, or that of a folder or a hub repository ("org/name").
+
+        FileNotFoundError or ValueError with one sentence where there is none, or its files do not fit.
+        """
+        found = Checkpoint.at(PRETRAINED if place is None else place, revision)
+        config = found.read_config()
+        if config.get("kind") != "meshgpt":
+            raise ValueError(f"{found.config} describes a {config.get('kind')!r}, no whole model; pass the folder of a trained transformer")
+        tokenizer = build(config["tokenizer"])
+        network = StepModel(checkpoint.from_json(StepModelConfig, config["steps"], "steps"))
+        _fill(tokenizer, network, found)
+        fast_float32()
+        return cls(tokenizer, network.eval(), device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def save(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
+        """Write config.json and model.safetensors (and the card); floats as `dtype` where one is given."""
+        config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), "steps": checkpoint.to_json(self.network.config)}
+        checkpoint.write(folder, config, {name: _as(value, dtype) for name, value in _tensors(self.tokenizer, self.network).items()}, card)
+
+    def generate(
+        self, cloud: Cloud | Float[np.ndarray, "n c"], seed: int = 0, up: str = "y", sampling: Sampling | None = None, samples: int = 1
+    ) -> Mesh:
+        """The mesh of a cloud (points x 3, or x 6 with normals), in the cloud's frame; of several samples the one nearest to it."""
+        if isinstance(cloud, np.ndarray):
+            cloud = Cloud(cloud[:, :3], cloud[:, 3:] if cloud.shape[1] == 6 else None)
+        return min(self.samples(cloud, samples, seed, up, sampling), key=lambda sample: sample.distance).mesh
+
+    def samples(
+        self,
+        cloud: Cloud,
+        count: int = 1,
+        seed: int = 0,
+        up: str = "y",
+        sampling: Sampling | None = None,
+        progress: Callable[[int], None] = lambda faces: None,
+    ) -> list[Sample]:
+        """`count` meshes of one cloud, with seeds seed, seed + 1, ...; `progress` hears how many faces the longest has so far."""
+        sampling = sampling or Sampling()
+        cloud = _with_normals_if_possible(checked(cloud))
+        fit = Fit.of(cloud.positions, up)
+        shown = self.prepare(cloud, fit, seed)
+        seeds = list(range(seed, seed + count))
+        steps: list[np.ndarray] = []
+        for step in self.stream(shown, seeds, sampling):
+            steps.append(step)
+            progress(len(steps))
+        width = self.tokenizer.width
+        rows = np.stack(steps, 1) if steps else np.zeros((count, 0, width), dtype=np.int64)
+        return [self._sample(row[row[:, 0] >= 0], one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
+
+    def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
+        """The cloud as the network is shown it: in the cube, as many points as it wants."""
+        normals = np.zeros_like(cloud.positions) if cloud.normals is None else cloud.normals
+        points = surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
+        return self.network.cloud.prepare(points, np.random.default_rng(seed))
+
+    def stream(self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling) -> Iterator[Int[np.ndarray, "b w"]]:
+        """Steps as they are written, a row for each seed; -1 in rows that have ended."""
+        points = torch.from_numpy(shown)[None].to(self.network.start.device)
+        with torch.inference_mode():
+            seen = self._seen(points, len(seeds), drop=False)
+            blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
+        yield from generate(self.network, seen, blank, self.tokenizer.grammar(), seeds, sampling)
+
+    def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
+        dropped = torch.tensor([drop], device=points.device)
+        return self.network.see(points, dropped).select(torch.zeros(rows, dtype=torch.long, device=points.device))
+
+    def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling) -> Sample:
+        mesh = without_flat_faces(mesh_of(self.tokenizer.decode(ids, shown), self.tokenizer.bins))
+        ended, dropped = len(ids) < sampling.max_faces, len(ids) - len(mesh.faces)
+        mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
+        distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
+        return Sample(mesh, seed, len(ids), ended, dropped, distance)
+
+
+def without_flat_faces(mesh: Mesh) -> Mesh:
+    """Without faces that have no area, and without the vertices that only they used."""
+    area = np.linalg.norm(face_normals(mesh.triangles()), axis=1) if len(mesh.faces) else np.zeros(0)
+    used, faces = np.unique(mesh.faces[area > 1e-12], return_inverse=True)
+    return Mesh(mesh.vertices[used], faces.reshape(-1, 3))
+
+
+def _with_normals_if_possible(cloud: Cloud) -> Cloud:
+    """Estimated normals where the cloud has none; the networks have learned to do without, too."""
+    if cloud.normals is not None:
+        return cloud
+    try:
+        return with_normals(cloud)
+    except ImportError as error:
+        warnings.warn(f"the cloud is used without normals: {error}", stacklevel=3)
+        return cloud
+
+
+def read_tokenizer(place: str) -> MeshTokenizer:
+    """A trained tokenizer from its folder (or from a whole model's), or one that needs no training by its name."""
+    if place in TOKENIZERS and place != "vqvae":
+        return TOKENIZERS[place]()
+    found = Checkpoint.at(place)
+    config = found.read_config()
+    if config.get("kind") == "meshgpt":
+        tokenizer = build(config["tokenizer"])
+    elif config.get("kind") == "vqvae":
+        tokenizer = VQVAETokenizer(VQVAE(checkpoint.from_json(VQVAEConfig, config["vqvae"], "vqvae")))
+    else:
+        raise ValueError(f"{place} holds a {config.get('kind')!r}, no tokenizer; pass the folder of a trained VQ-VAE")
+    if isinstance(tokenizer, VQVAETokenizer):
+        prefix = "tokenizer." if config["kind"] == "meshgpt" else ""
+        weights = {name.removeprefix(prefix): value for name, value in found.read_weights().items() if name.startswith(prefix)}
+        checkpoint.load_into(tokenizer.network, weights, str(found.weights))
+        tokenizer.network.eval()
+    return tokenizer
+
+
+def _tensors(tokenizer: MeshTokenizer, network: StepModel) -> dict[str, Tensor]:
+    tensors = {f"steps.{name}": value for name, value in checkpoint.tensors_of(network).items()}
+    if isinstance(tokenizer, VQVAETokenizer):
+        tensors |= {f"tokenizer.{name}": value for name, value in checkpoint.tensors_of(tokenizer.network).items()}
+    return tensors
+
+
+def _fill(tokenizer: MeshTokenizer, network: StepModel, found: Checkpoint) -> None:
+    weights: dict[str, Any] = {"steps.": {}, "tokenizer.": {}}
+    for name, value in found.read_weights().items():
+        part = next((part for part in weights if name.startswith(part)), None)
+        if part is None:
+            raise ValueError(f"{found.weights} holds the unknown tensor {name!r}; was it written by a newer meshgpt?")
+        weights[part][name.removeprefix(part)] = value
+    checkpoint.load_into(network, weights["steps."], str(found.weights))
+    if isinstance(tokenizer, VQVAETokenizer):
+        checkpoint.load_into(tokenizer.network, weights["tokenizer."], str(found.weights))
+        tokenizer.network.eval()
+
+
+def _as(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return value.to(dtype) if dtype is not None and value.is_floating_point() else value

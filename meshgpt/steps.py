@@ -1,0 +1,150 @@
+"""The autoregressive model: a condition and the steps so far in, the logits of the next step out.
+
+    prefix vectors   start     step 0    step 1  ...        what the transformer reads
+                     step 0    step 1    step 2  ...  END   what the depth decoder writes
+
+It knows ids, conditions and how the parts fit together. It does not know meshes, tokenizers or sampling.
+
+b  rows      t  steps      w  ids of a step      p  points      d  width of the model
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meshgpt.conditioners import Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig
+from meshgpt.depth import DepthConfig, DepthDecoder, StepEmbedding
+from meshgpt.memory import Memory, remember
+from meshgpt.transformer import KVCache, Transformer, TransformerConfig
+
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class StepModelConfig:
+    """What the tokenizer fixes (vocab, width, spell, whether ids have places) and the sizes of the parts."""
+
+    vocab: int
+    width: int
+    spell: int = 3
+    has_places: bool = False
+    body: TransformerConfig = field(default_factory=lambda: TransformerConfig(dim=256, layers=6, heads=4))
+    cloud: PointCloudConfig = field(default_factory=PointCloudConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
+    depth_dim: int = 192
+    depth_hidden: int = 256
+    depth_layers: int = 2
+    depth_code: int = 96
+
+    @property
+    def depth(self) -> DepthConfig:
+        return DepthConfig(
+            self.vocab,
+            self.width,
+            self.spell,
+            self.body.dim,
+            self.depth_dim,
+            self.depth_hidden,
+            self.depth_layers,
+            self.depth_code,
+            self.surroundings.out if self.has_places else 0,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The condition as the network sees it: prefix vectors, and a vector for each id that has a place."""
+
+    prefix: Condition
+    places: Float[Tensor, "b vocab p"] | None
+
+    def select(self, rows: Tensor) -> Seen:
+        """Keep (or repeat) rows, in the given order."""
+        places = None if self.places is None else self.places[rows]
+        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places)
+
+    def joined(self, other: Seen) -> Seen:
+        """The rows of both, one set below the other."""
+        prefix = Condition(*(torch.cat(pair) for pair in zip(self.prefix, other.prefix, strict=True)))
+        places = None if self.places is None or other.places is None else torch.cat([self.places, other.places])
+        return Seen(prefix, places)
+
+
+class StepModel(nn.Module):
+    def __init__(self, config: StepModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cloud = PointCloud(replace(config.cloud, out=config.body.dim))
+        self.surroundings = Surroundings(config.surroundings) if config.has_places else None
+        # Where in the cube the first id of a vertex stands; the tokenizer knows.
+        self.register_buffer("places", torch.zeros(config.vocab, 3) if config.has_places else None)
+        self.start = nn.Parameter(torch.randn(config.body.dim) * 0.5)
+        self.embed = StepEmbedding(config.depth)
+        self.body = Transformer(config.body)
+        self.depth = DepthDecoder(config.depth)
+
+    def see(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Seen:
+        """Rows in `drop` see the learned nothing instead of their points."""
+        places = self.surroundings(surface, self.places, drop) if self.surroundings is not None else None
+        return Seen(self.cloud(surface, drop), places)
+
+    def forward(
+        self, ids: Int[Tensor, "b t w"], lengths: Int[Tensor, "b"], surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "b"]:
+        """Nats of each row's whole sequence, END included; `lengths` steps of a row are real."""
+        seen = self.see(surface, drop)
+        memory = remember(ids, self.config.spell, self.config.vocab)
+        hidden = self._read(ids, seen)
+        targets = self._targets(ids, lengths)
+        slots = self.depth(hidden, self._with_end_row(ids), memory, seen.places, range(self.config.width))
+        nats = [
+            functional.cross_entropy(logits.flatten(0, 1), targets[..., slot].flatten(), ignore_index=IGNORED, reduction="none")
+            for slot, logits in enumerate(slots)
+        ]
+        return sum(nats).view(len(ids), -1).sum(1)
+
+    def _read(self, ids: Int[Tensor, "b t w"], seen: Seen) -> Float[Tensor, "b t1 d"]:
+        prefix = seen.prefix
+        steps = torch.cat([self.start.expand(len(ids), 1, -1), self.embed(ids, seen.places)], 1)
+        keep = None
+        if not bool(prefix.keep.all()):
+            keep = torch.cat([prefix.keep, prefix.keep.new_ones(steps.shape[:2])], 1)
+        return self.body(torch.cat([prefix.vectors, steps], 1), keep=keep)[:, prefix.vectors.shape[1] :]
+
+    @staticmethod
+    def _with_end_row(ids: Int[Tensor, "b t w"]) -> Int[Tensor, "b t1 w"]:
+        return functional.pad(ids, (0, 0, 0, 1))
+
+    def _targets(self, ids: Int[Tensor, "b t w"], lengths: Int[Tensor, "b"]) -> Int[Tensor, "b t1 w"]:
+        """The ids, END in the first slot behind them, and nothing to predict elsewhere."""
+        steps = torch.arange(ids.shape[1] + 1, device=ids.device)[None]
+        targets = torch.where((steps < lengths[:, None])[..., None], self._with_end_row(ids), IGNORED)
+        ends = (steps == lengths[:, None])[..., None] & (torch.arange(ids.shape[2], device=ids.device) == 0)
+        return torch.where(ends, self.config.vocab, targets)
+
+    # Step by step
+
+    def begin(self, seen: Seen, steps: int) -> tuple[KVCache, Float[Tensor, "b 1 d"]]:
+        """Read the prefix; returns the cache, with room for `steps` steps, and the hidden vector that writes step 0."""
+        prefix = seen.prefix.vectors
+        if not bool(seen.prefix.keep.all()):
+            raise ValueError("the prefix of a generation holds padding; pass conditions of equal length together")
+        cache = KVCache(self.config.body, len(prefix), prefix.shape[1] + 1 + steps, prefix)
+        first = torch.cat([prefix, self.start.expand(len(prefix), 1, -1)], 1)
+        return cache, self.body(first, cache)[:, -1:]
+
+    def read_step(self, ids: Int[Tensor, "b w"], seen: Seen, cache: KVCache) -> Float[Tensor, "b 1 d"]:
+        """Take in a step; returns the hidden vector that writes the next one."""
+        return self.body(self.embed(ids[:, None], seen.places), cache)
+
+    def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b s"], memory: Memory, seen: Seen) -> Float[Tensor, "b ids"]:
+        """Logits (for slot 0 with END behind them) of the slot after the `opened` ids of the open step; `memory.hints` holds that slot's alone."""
+        slot = opened.shape[1]
+        (logits,) = self.depth(hidden, opened[:, None], memory, seen.places, range(slot, slot + 1))
+        return logits[:, 0]

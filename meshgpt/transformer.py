@@ -1,0 +1,174 @@
+"""A transformer over vectors: vectors in, vectors out, causal or not, with a cache of what it has seen.
+
+It knows vectors and their order. It does not know ids, meshes, tokenizers, conditions or sampling.
+
+b  rows of a batch      t  positions now      s  positions so far
+h  heads                e  width of a head    d  width of the model
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+ROTARY_BASE = 10_000.0
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Pre-norm RMSNorm, SwiGLU, RoPE, QK-norm; `layers` blocks of width `dim`."""
+
+    dim: int = 256
+    layers: int = 8
+    heads: int = 4
+    causal: bool = True
+
+    @property
+    def hidden(self) -> int:
+        """The SwiGLU's width: 8/3 of `dim`, so that the block costs what a plain MLP of four widths does (Shazeer 2020)."""
+        return -(-self.dim * 8 // 3 // 32) * 32
+
+
+class KVCache:
+    """Keys and values of all layers so far. Whoever generates makes one and passes it in."""
+
+    def __init__(self, config: TransformerConfig, rows: int, capacity: int, like: Tensor) -> None:
+        shape = (config.layers, rows, config.heads, capacity, config.dim // config.heads)
+        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        self.capacity = capacity
+        self.length = 0
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store what comes now behind what came before and return the whole; the caller moves `length` once for all layers."""
+        end = self.length + keys.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"{end} positions do not fit a cache made for {self.capacity}; make it larger")
+        self.keys[layer, :, :, self.length : end] = keys
+        self.values[layer, :, :, self.length : end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) rows, in the given order."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
+
+def rotary(positions: Float[Tensor, "t"], width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, t x width / 2, of rotary positions (Su et al. 2021)."""
+    turns = ROTARY_BASE ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+    angles = positions[:, None] * turns
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Float[Tensor, "b h t e"], turn: tuple[Tensor, Tensor]) -> Float[Tensor, "b h t e"]:
+    cos, sin = (part.to(x.dtype) for part in turn)
+    left, right = x.chunk(2, -1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], -1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads, self.causal = config.heads, config.causal
+        self.project = nn.Linear(config.dim, 3 * config.dim, bias=False)
+        self.out = nn.Linear(config.dim, config.dim, bias=False)
+        self.query_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
+        self.key_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t d"],
+        turn: tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "b 1 t s"] | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Float[Tensor, "b t d"]:
+        query, key, value = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = rotate(self.query_norm(query), turn), rotate(self.key_norm(key), turn)
+        if cache is not None:
+            key, value = cache.extend(layer, key, value)
+        causal = self.causal and mask is None and query.shape[2] > 1
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(dim, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        gate, up = self.up(x).chunk(2, -1)
+        return self.down(functional.silu(gate) * up)
+
+
+class Block(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.attention = Attention(config)
+        self.mlp_norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.mlp = SwiGLU(config.dim, config.hidden)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), turn, mask, cache, layer)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """Blocks and a last norm. Positions count what is kept: padding shifts nobody."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        if config.dim % (2 * config.heads):
+            raise ValueError(f"a width of {config.dim} does not split into {config.heads} heads of even width")
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                depth = 2 * self.config.layers if name.endswith(("out.weight", "down.weight")) else 1
+                nn.init.normal_(weight, std=0.7 / (weight.shape[1] * depth) ** 0.5)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], cache: KVCache | None = None, keep: Bool[Tensor, "b s"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """`keep` says which positions so far (those of the cache included) are real; without it all are."""
+        past = cache.length if cache is not None else 0
+        width = self.config.dim // self.config.heads
+        turn = rotary(torch.arange(past, past + x.shape[1], device=x.device, dtype=torch.float32), width)
+        mask = None
+        if keep is not None:
+            turn = self._kept_turn(keep, past, width)
+            mask = keep[:, None, None, :]
+        if self.config.causal and (keep is not None or (past and x.shape[1] > 1)):
+            order = torch.ones(x.shape[1], past + x.shape[1], dtype=torch.bool, device=x.device).tril(past)
+            mask = order[None, None] if mask is None else mask & order
+        if mask is not None:
+            mask = _never_empty(mask.expand(len(x), 1, x.shape[1], past + x.shape[1]), past)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, turn, mask, cache, layer)
+        if cache is not None:
+            cache.length += x.shape[1]
+        return self.norm(x)
+
+    @staticmethod
+    def _kept_turn(keep: Bool[Tensor, "b s"], past: int, width: int) -> tuple[Tensor, Tensor]:
+        positions = (keep.long().cumsum(1) - 1).clamp(min=0)[:, past:].float()
+        cos, sin = rotary(positions.flatten(), width)
+        shape = (*positions.shape, width // 2)
+        return cos.view(shape)[:, None], sin.view(shape)[:, None]
+
+
+def _never_empty(mask: Bool[Tensor, "b 1 t s"], past: int) -> Bool[Tensor, "b 1 t s"]:
+    """Let each position see itself: a padded one that sees nothing would be NaN and, through 0 x NaN, spoil gradients."""
+    itself = torch.ones(mask.shape[-2:], dtype=torch.bool, device=mask.device).tril(past).triu(past)
+    return mask | itself

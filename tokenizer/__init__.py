@@ -1,0 +1,30 @@
+"""Corners to ids and back. A tokenizer is described by a small JSON object, and built from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshgpt.checkpoint import from_json, to_json
+
+from .coords import CoordsTokenizer
+from .interface import MeshTokenizer
+from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
+
+TOKENIZERS = {"coords": CoordsTokenizer, "vqvae": VQVAETokenizer}
+
+
+def describe(tokenizer: MeshTokenizer) -> dict[str, Any]:
+    """The JSON object of a tokenizer."""
+    if isinstance(tokenizer, VQVAETokenizer):
+        return {"name": "vqvae", "vqvae": to_json(tokenizer.network.config)}
+    return {"name": "coords", "bins": tokenizer.bins}
+
+
+def build(description: dict[str, Any]) -> MeshTokenizer:
+    """The tokenizer of a description, a learned one still with random weights; ValueError on an unknown name or setting."""
+    name = description.get("name")
+    if name not in TOKENIZERS:
+        raise ValueError(f"the tokenizer {name!r} is unknown; this meshgpt has {', '.join(TOKENIZERS)}")
+    if name == "vqvae":
+        return VQVAETokenizer(VQVAE(from_json(VQVAEConfig, description["vqvae"], "tokenizer.vqvae")))
+    return CoordsTokenizer(description["bins"])

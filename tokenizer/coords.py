@@ -1,0 +1,135 @@
+"""Coordinate tokens: a face is its nine bins, and a step is a face.
+
+    face 0                  face 1
+    y z x  y z x  y z x     y z x  y z x  y z x     END
+    -----  -----  -----
+    corner corner corner
+
+The axes of a corner come in the order in which canonical corners are sorted, so that the order can be kept id by id.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Integer
+
+from meshgpt.mesh import BINS
+
+from .interface import Grammar
+
+SORTED_AXES = (1, 2, 0)
+AXES_BACK = (2, 0, 1)
+
+
+class CoordsTokenizer:
+    """Nine ids a face, each a bin; lossless."""
+
+    width = 9
+    spell = 3
+    lossy = False
+    places = None
+
+    def __init__(self, bins: int = BINS) -> None:
+        if not 2 <= bins <= 1024:
+            raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
+        self.bins = self.vocab = bins
+
+    def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
+        if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
+            raise ValueError(f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}")
+        return corners[:, :, SORTED_AXES].reshape(-1, 9).astype(np.int64)
+
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: None = None) -> Int[np.ndarray, "f 3 3"]:
+        """ValueError on a wrong width or an id out of range."""
+        if ids.ndim != 2 or ids.shape[1] != self.width:
+            raise ValueError(f"ids of shape {ids.shape} are no faces of nine coordinates; pass an array of shape (faces, 9)")
+        wrong = np.argwhere((ids < 0) | (ids >= self.bins))
+        if len(wrong):
+            face, slot = wrong[0]
+            raise ValueError(f"id {ids[face, slot]} of face {face}, slot {slot} is no bin; cut the sequence there with ids[:{face}]")
+        return ids.reshape(-1, 3, 3)[:, :, AXES_BACK].astype(np.int64)
+
+    def grammar(self) -> Grammar:
+        return CoordsGrammar(self.bins)
+
+
+class CoordsState(NamedTuple):
+    """What decides the next id; corners are numbered in their sorted order, (y * bins + z) * bins + x."""
+
+    last: tuple[int, int, int] | None  # the last whole face
+    fan: frozenset[tuple[int, int]]  # second and third corners of all faces on the last face's first corner
+    open: tuple[int, ...]  # ids of the open face
+
+
+class CoordsGrammar:
+    """Canonical order, held id by id, so that every path ends in whole, distinct, sorted faces.
+
+    A face a b c has a < b, a < c and b != c (its lowest corner is first), follows the last face in lexicographic order, and does not
+    stand on the corners of an earlier face; such a twin could only be the earlier face seen from behind, so only the faces on the
+    same first corner need to be remembered. END comes between faces only.
+    """
+
+    def __init__(self, bins: int) -> None:
+        self.bins, self.corners = bins, bins**3
+
+    def start(self) -> CoordsState:
+        return CoordsState(None, frozenset(), ())
+
+    def legal(self, state: CoordsState) -> Bool[np.ndarray, "ids"]:
+        done = [self._corner(state.open[at : at + 3]) for at in range(0, len(state.open) - 2, 3)]
+        low, excluded = (self._firsts, self._seconds, self._thirds)[len(done)](state, *done)
+        high = self.corners - 3 if not done else self.corners - 1
+        mask = np.zeros(self.bins + 1, dtype=bool)
+        mask[: self.bins] = self._reachable(state.open[3 * len(done) :], low, high, excluded)
+        mask[self.bins] = not state.open
+        return mask
+
+    def advance(self, state: CoordsState, id: int) -> CoordsState:
+        opened = (*state.open, int(id))
+        if len(opened) < 9:
+            return CoordsState(state.last, state.fan, opened)
+        a, b, c = (self._corner(opened[at : at + 3]) for at in (0, 3, 6))
+        fan = state.fan if state.last and state.last[0] == a else frozenset()
+        return CoordsState((a, b, c), fan | {(b, c)}, ())
+
+    def _corner(self, ids: tuple[int, ...]) -> int:
+        return (ids[0] * self.bins + ids[1]) * self.bins + ids[2]
+
+    def _firsts(self, state: CoordsState) -> tuple[int, set[int]]:
+        """The lowest first corner, and which of those above it are barred."""
+        if state.last is None:
+            return 0, set()
+        a = state.last[0]
+        low, barred = self._seconds(state, a)
+        return a, {a} if self.corners - low <= len(barred) else set()
+
+    def _seconds(self, state: CoordsState, a: int) -> tuple[int, set[int]]:
+        low = state.last[1] if state.last and state.last[0] == a else a + 1
+        room_is_short = self.corners - a - 2 <= len(state.fan)
+        suspects = range(low, self.corners) if room_is_short else range(low, min(low + 1, self.corners))
+        return low, {b for b in suspects if not self._has_third(state, a, b)}
+
+    def _has_third(self, state: CoordsState, a: int, b: int) -> bool:
+        low, barred = self._thirds(state, a, b)
+        return self.corners - low > len(barred)
+
+    def _thirds(self, state: CoordsState, a: int, b: int) -> tuple[int, set[int]]:
+        on_last = state.last is not None and state.last[0] == a
+        low = state.last[2] + 1 if on_last and state.last[1] == b else a + 1
+        twins = {first for first, second in state.fan if second == b} if on_last else set()
+        return low, {c for c in twins | {b} if c >= low}
+
+    def _reachable(self, opened: tuple[int, ...], low: int, high: int, excluded: set[int]) -> Bool[np.ndarray, "bins"]:
+        """Which next ids of a corner lead to a corner in low .. high that is not excluded."""
+        span = self.bins ** (2 - len(opened))
+        base = 0
+        for id in opened:
+            base = (base + id) * self.bins
+        starts = (base + np.arange(self.bins)) * span
+        room = np.minimum(starts + span - 1, high) - np.maximum(starts, low) + 1
+        for corner in excluded:
+            if low <= corner <= high and 0 <= corner // span - base < self.bins:
+                room[corner // span - base] -= 1
+        return room > 0
