@@ -66,12 +66,16 @@ def _download(name: str, revision: str | None) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"{name} is neither a folder nor a hub name of the form org/name; pass one of the two")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, "*.safetensors", CARD]))
+    except HFValidationError:
+        raise FileNotFoundError(f"{name} is no folder and no valid hub name; pass a folder, or a name of the form org/name") from None
     except LocalEntryNotFoundError:
-        raise FileNotFoundError(f"{name} is no folder here, not in the cache, and the hub cannot be reached; download it while online") from None
+        raise FileNotFoundError(
+            f"{name} is no folder here, not in the cache, and the hub cannot be reached; download it while online"
+        ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise FileNotFoundError(f"the hub does not give out {name} ({status}); check the name, or log in with: hf auth login") from None
@@ -81,9 +85,10 @@ def write(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, T
     """Write a model's files into a folder, which is made where it is missing; each file is whole or not there."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
     tensors = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
     _replace_file(target / WEIGHTS, lambda path: save_file(tensors, path))
-    _replace_file(target / CONFIG, lambda path: path.write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n", encoding="utf-8"))
+    _replace_file(target / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     if card:
         _replace_file(target / CARD, lambda path: path.write_text(card, encoding="utf-8"))
 
@@ -92,6 +97,7 @@ def _replace_file(path: Path, fill: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fill(beside)
+        beside.chmod(0o644)  # safetensors writes files that nobody else may read
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -127,9 +133,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
     unknown = [key for key in weights if key not in own]
     if missing or unknown:
         first = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is unknown"
-        raise ValueError(
-            f"{name}: {len(missing)} tensors are missing and {len(unknown)} unknown, first {first}; config and weights do not belong together"
-        )
+        counts = f"{len(missing)} tensors are missing and {len(unknown)} unknown"
+        raise ValueError(f"{name}: {counts}, first {first}; config and weights do not belong together")
     for key, value in weights.items():
         if value.shape != own[key].shape:
             raise ValueError(f"{name}: tensor {key!r} has shape {tuple(value.shape)} where {tuple(own[key].shape)} fits; check the config")
@@ -138,11 +143,16 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
             own[key].copy_(value)
 
 
+def part(config: Mapping[str, Any], name: str, found: Checkpoint) -> dict[str, Any]:
+    """The object `name` of a config; ValueError when there is none."""
+    if not isinstance(config.get(name), dict):
+        raise ValueError(f"{found.config} has no object {name!r}; download or save the model again")
+    return config[name]
+
+
 def to_json(config: Any) -> dict[str, Any]:
     """A frozen config dataclass as plain JSON values."""
-    return {
-        field.name: to_json(value) if is_dataclass(value := getattr(config, field.name)) else value for field in fields(config)
-    }
+    return {field.name: to_json(value) if is_dataclass(value := getattr(config, field.name)) else value for field in fields(config)}
 
 
 def from_json(kind: type[Config], values: Mapping[str, Any], where: str = "config") -> Config:
@@ -153,9 +163,26 @@ def from_json(kind: type[Config], values: Mapping[str, Any], where: str = "confi
         raise ValueError(f"{where} has the unknown field {unknown[0]!r}; was it written by a newer meshgpt? this one knows {sorted(hints)}")
     built = {}
     for name, value in values.items():
+        _check_kind(hints[name], value, f"{where}.{name}")
         nested = [part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)]
         built[name] = from_json(nested[0], value, f"{where}.{name}") if nested and isinstance(value, dict) else value
     try:
         return kind(**built)
     except TypeError as error:
         raise ValueError(f"{where} does not fit: {error}") from None
+
+
+def _check_kind(hint: Any, value: Any, where: str) -> None:
+    """Numbers, strings, flags and objects are told apart; what a number may be is the class's own business."""
+    kinds = [kind for part in (hint, *get_args(hint)) for kind in _JSON_KINDS.get(part, (dict,) if is_dataclass(part) else ())]
+    if kinds and not (type(value) in kinds or (is_dataclass(hint) and isinstance(value, dict))):
+        raise ValueError(f"{where} is {value!r}, where {' or '.join(kind.__name__ for kind in kinds)} fits; was the file edited?")
+
+
+_JSON_KINDS: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    bool: (bool,),
+    type(None): (type(None),),
+}

@@ -97,10 +97,14 @@ class PointCloud(nn.Module):
 class SurroundingsConfig:
     """The `nearest` points of each place, summed up in `out` numbers; offsets are seen in units of `reach`."""
 
-    nearest: int = 6
+    nearest: int = 8
     dim: int = 64
     out: int = 64
     reach: float = 0.1
+
+
+# Where a cloud that is not shown has its points: nowhere near any place.
+FAR_AWAY = 10.0
 
 
 class Surroundings(nn.Module):
@@ -119,21 +123,24 @@ class Surroundings(nn.Module):
 
     def forward(
         self, surface: Float[Tensor, "b p 6"], places: Float[Tensor, "k 3"], drop: Bool[Tensor, "b"] | None = None
-    ) -> Float[Tensor, "b k c"]:
+    ) -> tuple[Float[Tensor, "b k c"], Float[Tensor, "b k m 6"]]:
+        """The vector of each place, and its nearest points as they lie around it (offset and normal, nearest first)."""
         with torch.no_grad():
-            features = self._nearest(surface, places)
+            near = self._nearest(surface, places)
+            offset = near[..., :3] / self.config.reach
+            far = offset.norm(dim=-1, keepdim=True)
+            features = torch.cat([offset / far.clamp(min=1), far.clamp(max=8).log1p(), near[..., 3:]], -1)
         seen = self.point(features)
         vectors = self.mix(torch.cat([seen[:, :, 0], seen.amax(2)], -1))
         if drop is not None:
             vectors = torch.where(drop[:, None, None], self.nothing.to(vectors.dtype), vectors)
-        return vectors
+            near = torch.where(drop[:, None, None, None], FAR_AWAY, near)
+        return vectors, near
 
-    def _nearest(self, surface: Float[Tensor, "b p 6"], places: Float[Tensor, "k 3"]) -> Float[Tensor, "b k m 7"]:
-        """Offset, distance and normal of the nearest points, nearest first."""
+    def _nearest(self, surface: Float[Tensor, "b p 6"], places: Float[Tensor, "k 3"]) -> Float[Tensor, "b k m 6"]:
         points = surface[..., :3]
-        squared = (places**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None, :] - 2 * places @ points.transpose(1, 2)
+        with torch.autocast(surface.device.type, enabled=False):
+            squared = (places**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None, :] - 2 * places @ points.transpose(1, 2)
         index = squared.topk(self.config.nearest, dim=-1, largest=False).indices
         near = surface[torch.arange(len(surface), device=surface.device)[:, None, None], index]
-        offset = (near[..., :3] - places[:, None]) / self.config.reach
-        far = offset.norm(dim=-1, keepdim=True)
-        return torch.cat([offset / far.clamp(min=1), far.clamp(max=8).log1p(), near[..., 3:]], -1)
+        return torch.cat([near[..., :3] - places[:, None], near[..., 3:]], -1)

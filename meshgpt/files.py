@@ -15,14 +15,12 @@ import json
 import os
 import re
 import secrets
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -113,18 +111,23 @@ def _existing(path: str | Path, endings: tuple[str, ...]) -> Path:
 
 
 def _vertices_and_faces(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
-    """No faces when the file is a point cloud. ValueError when it cannot be read or its faces make no sense."""
+    """No faces when the file is a point cloud."""
     if path.suffix.lower() == ".ply":
         table, faces = read_ply(path)
-        vertices = _columns(table, "x", "y", "z")
-    else:
-        vertices, faces = _read_off(path) if path.suffix.lower() == ".off" else _read_scene(path)
+        return _sound(_columns(table, "x", "y", "z"), faces, path.name)
+    return _sound(*(_read_off(path) if path.suffix.lower() == ".off" else _read_scene(path)), path.name)
+
+
+def _sound(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], name: str
+) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+    """The same; ValueError for faces at vertices that do not exist or are nowhere."""
     if len(faces) and not (faces.min() >= 0 and faces.max() < len(vertices)):
         worst = faces.max() if faces.min() >= 0 else faces.min()
-        raise ValueError(f"{path.name} has {len(vertices)} vertices but a face at vertex {worst}; export it again")
+        raise ValueError(f"{name} has {len(vertices)} vertices but a face at vertex {worst}; export it again")
     broken = int((~np.isfinite(vertices[faces]).all((1, 2))).sum())
     if broken:
-        raise ValueError(f"{path.name} has {broken} faces with NaN or infinite vertices; remove them and export it again")
+        raise ValueError(f"{name} has {broken} faces with NaN or infinite vertices; remove them and export it again")
     return vertices, faces
 
 
@@ -161,8 +164,12 @@ def _read_scene(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "
     except ImportError as error:
         raise ImportError(f"reading {path.name} needs a library that is not here ({error}); for .dae: pip install pycollada") from None
     except Exception as error:  # loaders raise whatever they stumble over
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path.name} cannot be read as {ending} ({reason}); copy or export it again") from None
+        raise ValueError(f"{path.name} cannot be read as {ending} ({_first_words(error)}); copy or export it again") from None
+
+
+def _first_words(error: Exception) -> str:
+    """One line of what a library says, without whole files in it."""
+    return str(error).strip().partition("\n")[0][:120] or type(error).__name__
 
 
 def _baked(scene: Any) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
@@ -181,7 +188,7 @@ def _baked(scene: Any) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]
 
 
 class _Folder:
-    """Where trimesh asks for the files a scene names: buffers from the scene's own folder, nothing from elsewhere, no textures."""
+    """Where trimesh asks for the files that a scene names: they come from the scene's own folder and from nowhere else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -229,7 +236,10 @@ def _gltf_problem(header: dict[str, Any], folder: Path) -> str:
         if not (folder / unquote(uri)).is_file():
             return f"needs the file {unquote(uri)!r} beside it; copy it there, or export it as one .glb file"
     accessors = header.get("accessors", [])
-    for primitive in (each for mesh in header.get("meshes", []) for each in mesh["primitives"] if each.get("mode", 4) in (4, 5)):
+    primitives = [each for mesh in header.get("meshes", []) for each in mesh["primitives"]]
+    if any(each.get("mode") == 6 for each in primitives):
+        return "has triangle fans, which are not read here; export it as plain triangles"
+    for primitive in (each for each in primitives if each.get("mode", 4) in (4, 5)):  # lists and strips of triangles
         positions = accessors[primitive["attributes"]["POSITION"]]
         stored = [positions, *([accessors[primitive["indices"]]] if "indices" in primitive else [])]
         if any("bufferView" not in each or "sparse" in each for each in stored):
@@ -268,8 +278,8 @@ def _read_npz(path: Path, count: int, rng: np.random.Generator) -> Cloud:
 def _numpy_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (ValueError, EOFError, OSError, MemoryError, BadZipFile, zlib.error) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # numpy and zipfile raise whatever they stumble over
+        reason = _first_words(error)
         if "pickle" in reason:  # numpy's own sentence says how to run whatever the file holds
             reason = "it holds Python objects, or is not numpy's at all"
         raise ValueError(f"{path.name} cannot be read as {path.suffix} ({reason}); save it again with numpy, as plain numbers") from None
@@ -305,17 +315,21 @@ def _read_pcd(path: Path, count: int, rng: np.random.Generator) -> Cloud:
 
 def _read_ply(path: Path, count: int, rng: np.random.Generator) -> Cloud:
     table, faces = read_ply(path)
-    return _read_scene_points(path, count, rng) if len(faces) else _cloud_of_table(table, rng)
+    if not len(faces):
+        return _cloud_of_table(table, rng)
+    return _sampled(Mesh(*_sound(_columns(table, "x", "y", "z"), faces, path.name)), path.name, count, rng)
 
 
 def _read_scene_points(path: Path, count: int, rng: np.random.Generator) -> Cloud:
     vertices, faces = _vertices_and_faces(path)
-    if not len(faces):
-        return Cloud(_picked(vertices, rng))
+    return _sampled(Mesh(vertices, faces), path.name, count, rng) if len(faces) else Cloud(_picked(vertices, rng))
+
+
+def _sampled(mesh: Mesh, name: str, count: int, rng: np.random.Generator) -> Cloud:
     try:
-        sampled = sample_surface(Mesh(vertices, faces), count, rng)
+        sampled = sample_surface(mesh, count, rng)
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
     return Cloud(sampled[:, :3], sampled[:, 3:])
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from meshgpt.guide import SurfaceGuide
 from meshgpt.memory import Memory, RunningMemory
 from meshgpt.steps import Seen, StepModel
 from meshgpt.tokenizer.interface import Grammar
@@ -22,28 +24,31 @@ from meshgpt.tokenizer.interface import Grammar
 
 @dataclass(frozen=True)
 class Sampling:
-    """How ids are drawn. `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says."""
+    """How ids are drawn. `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says; `follow` is
+    the strength of the surface guide, in nats for each hundredth of the cube; with `edges` manifold no edge gets more than two faces."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
+    follow: float = 1.0
     max_faces: int = 800
     min_faces: int = 1
+    edges: Literal["manifold", "any"] = "manifold"
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0 or self.follow < 0:
             raise ValueError(
-                f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p} and guidance {self.guidance} do not fit; "
-                "use temperature, top-k and guidance of at least 0, and top-p in (0, 1]"
+                f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p}, guidance {self.guidance} and follow "
+                f"{self.follow} do not fit; use temperature, top-k, guidance and follow of at least 0, and top-p in (0, 1]"
             )
+        if self.edges not in ("manifold", "any"):
+            raise ValueError(f"edges {self.edges!r} do not fit; use 'manifold' or 'any'")
         if not 1 <= self.min_faces <= self.max_faces:
             raise ValueError(f"{self.min_faces} to {self.max_faces} faces do not fit; use 1 <= min-faces <= max-faces")
 
 
-def pick(
-    logits: Float[Tensor, "b ids"], legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"], sampling: Sampling
-) -> Int[Tensor, "b"]:
+def pick(logits: Float[Tensor, "b ids"], legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"], sampling: Sampling) -> Int[Tensor, "b"]:
     """One legal id a row; `uniform` numbers in [0, 1) decide, so that a row's choice depends on nothing but its own numbers."""
     logits = logits.masked_fill(~legal, -torch.inf)
     if sampling.temperature == 0:
@@ -60,15 +65,20 @@ def pick(
     return ids.gather(-1, torch.minimum(at, last))[:, 0]
 
 
-@torch.inference_mode()
 def generate(
-    network: StepModel, seen: Seen, blank: Seen | None, grammar: Grammar, seeds: Sequence[int], sampling: Sampling
+    network: StepModel,
+    seen: Seen,
+    blank: Seen | None,
+    grammar: Grammar,
+    seeds: Sequence[int],
+    sampling: Sampling,
+    guide: SurfaceGuide | None = None,
 ) -> Iterator[Int[np.ndarray, "b w"]]:
     """Yield one step for all rows until every row has ended or the limit is reached; a row that has ended is filled with -1.
 
     `blank` is the same rows without their condition, for guidance; None leaves guidance out.
     """
-    writer = _Writer(network, seen, blank, sampling)
+    writer = _Writer(network, seen, blank, sampling, guide)
     states = [grammar.start() for _ in seeds]
     draws = [np.random.default_rng(seed) for seed in seeds]
     running = np.ones(len(seeds), dtype=bool)
@@ -76,16 +86,17 @@ def generate(
         writer.open_step()
         for slot in range(network.config.width):
             legal = np.stack([grammar.legal(state) for state in states])
-            if slot == 0 and step < sampling.min_faces and legal[:, :-1].any(1).all():
-                legal[:, -1] = False
+            # Ended rows go on as fillers: any id will do, nobody reads them.
+            legal[~running, :-1] = True
+            if slot == 0 and step < sampling.min_faces:
+                legal[legal[:, :-1].any(1), -1] = False
             uniform = torch.tensor([draw.random() for draw in draws])
             ids = writer.pick(torch.from_numpy(legal), uniform)
             if slot == 0:
                 running &= ids != network.config.vocab
                 if not running.any():
                     return
-            # Ended rows go on as fillers: any legal id will do, nobody reads them.
-            ids = np.where(running, ids, legal[:, :-1].argmax(1))
+            ids = np.where(running, ids, 0)
             states = [grammar.advance(state, int(id)) if run else state for state, id, run in zip(states, ids, running, strict=True)]
             writer.push(torch.from_numpy(ids))
         yield np.where(running[:, None], writer.close_step(), -1)
@@ -94,32 +105,42 @@ def generate(
 class _Writer:
     """The network with everything that it keeps between ids: cache, memory and the open step; rows twice with guidance."""
 
-    def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
-        self.network, self.sampling = network, sampling
+    @torch.inference_mode()
+    def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling, guide: SurfaceGuide | None) -> None:
+        self.network, self.sampling, self.guide = network, sampling, guide
         self.guided = blank is not None and sampling.guidance != 1
         self.seen = seen.joined(blank) if self.guided else seen
         self.cache, self.hidden = network.begin(self.seen, sampling.max_faces)
         rows = len(self.seen.prefix.vectors)
         self.memory = RunningMemory(rows, network.config.spell, network.config.vocab, self.hidden.device)
         self.opened = torch.zeros(rows, 0, dtype=torch.long, device=self.hidden.device)
+        self.last: Tensor | None = None
 
+    @torch.inference_mode()
     def open_step(self) -> None:
         self.usage = self.memory.before_step()
         self.opened = self.opened[:, :0]
 
+    @torch.inference_mode()
     def pick(self, legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"]) -> Int[np.ndarray, "b"]:
-        hints = self.memory.hint(self.opened)[:, None, None]
-        logits = self.network.slot_logits(self.hidden, self.opened, Memory(*self.usage, hints), self.seen).cpu()
+        memory = Memory(*self.usage, self.memory.hint(self.opened))
+        logits = self.network.slot_logits(self.hidden, self.opened, memory, self.seen).cpu()
         if self.guided:
             wanted, blank = logits.log_softmax(-1).chunk(2)
             logits = blank + self.sampling.guidance * (wanted - blank)
+        if self.guide is not None:
+            bias = self.guide.bias(self.opened[: len(logits)], None if self.last is None else self.last[: len(logits)]).cpu()
+            logits[:, : bias.shape[1]] += bias
         return pick(logits, legal[:, : logits.shape[1]], uniform, self.sampling).numpy()
 
+    @torch.inference_mode()
     def push(self, ids: Int[Tensor, "b"]) -> None:
         ids = ids.to(self.opened.device)
         self.opened = torch.cat([self.opened, (ids.repeat(2) if self.guided else ids)[:, None]], 1)
 
+    @torch.inference_mode()
     def close_step(self) -> Int[np.ndarray, "b w"]:
+        self.last = self.opened
         self.memory.advance(self.opened)
         if self.cache.length < self.cache.capacity:
             self.hidden = self.network.read_step(self.opened, self.seen, self.cache)

@@ -2,11 +2,11 @@
 
 A step holds `width` ids, `spell` of them to a vertex. A mesh uses each vertex in about six faces, so most vertices are old ones;
 but a step is written by one hidden vector, which cannot hold the fine codes of every vertex that might come back. This memory
-looks them up: once the first id of a vertex is chosen, `hints` says how that vertex went on last time.
+looks them up: once the first id of a vertex is chosen, `hints` says how vertices that began so went on.
 
 It knows ids. It does not know meshes or networks.
 
-b  rows      t  steps      w  ids of a step      k  vertices of a step
+b  rows      t  steps      w  ids of a step      k  vertices of a step      h  hints, the latest first
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 AGES = 11
 USES = 8
+HINTS = 4
 
 
 class Memory(NamedTuple):
@@ -26,12 +27,12 @@ class Memory(NamedTuple):
 
     ages   0: the id never began a vertex in an earlier step; i: it last did 2^(i-1) .. 2^i - 1 steps ago
     uses   how many vertices of earlier steps the id began, up to USES - 1
-    hints  the id that last followed the same beginning of a vertex; `vocab` where there is none
+    hints  the ids that followed the same beginning of a vertex, each another one than the hint before it; `vocab` for none
     """
 
     ages: Int[Tensor, "b t ids"]
     uses: Int[Tensor, "b t ids"]
-    hints: Int[Tensor, "b t w"]
+    hints: Int[Tensor, "b t w h"]
 
 
 def remember(ids: Int[Tensor, "b t w"], spell: int, vocab: int) -> Memory:
@@ -56,23 +57,41 @@ def age_bucket(age: Int[Tensor, "*n"], known: Tensor) -> Int[Tensor, "*n"]:
     return torch.where(known, torch.bucketize(age, bounds, right=True) + 1, 0)
 
 
-def _hints(ids: Int[Tensor, "b t w"], spell: int, vocab: int) -> Int[Tensor, "b t w"]:
+def _hints(ids: Int[Tensor, "b t w"], spell: int, vocab: int) -> Int[Tensor, "b t1 w h"]:
     rows, steps, width = ids.shape
-    vertices = ids.reshape(rows, -1, spell)
-    hints = torch.full_like(vertices, vocab)
-    key = torch.arange(rows, device=ids.device)[:, None].expand(vertices.shape[:2])
+    vertices = ids.reshape(-1, spell)
+    hints = torch.full((len(vertices), spell, HINTS), vocab, dtype=ids.dtype, device=ids.device)
+    key = torch.arange(rows, device=ids.device).repeat_interleave(len(vertices) // rows)
     for level in range(1, spell):
-        key = key * vocab + vertices[..., level - 1]
-        flat = key.flatten()
-        order = torch.argsort(flat, stable=True)
-        before, after = order[:-1], order[1:]
-        same = flat[before] == flat[after]
-        hints.view(-1, spell)[after[same], level] = vertices.reshape(-1, spell)[before[same], level]
-        # Number the beginnings afresh, so that the next key stays small.
-        key = torch.unique(flat, return_inverse=True)[1].view_as(key)
-    padded = torch.full((rows, steps + 1, width), vocab, dtype=ids.dtype, device=ids.device)
-    padded[:, :-1] = hints.view(rows, steps, width)
+        # Beginnings are numbered afresh at each level, so that the keys stay small.
+        key = torch.unique(key * vocab + vertices[:, level - 1], return_inverse=True)[1]
+        hints[:, level] = _latest(key, vertices[:, level], vocab)
+    padded = torch.full((rows, steps + 1, width, HINTS), vocab, dtype=ids.dtype, device=ids.device)
+    padded[:, :-1] = hints.view(rows, steps, width, HINTS)
     return padded
+
+
+def _latest(key: Int[Tensor, "n"], id: Int[Tensor, "n"], none: int) -> Int[Tensor, "n h"]:
+    """For each place in a sequence the latest ids at earlier places with the same key, without immediate repeats."""
+    count = len(key)
+    order = torch.argsort(key, stable=True)
+    keys, ids = key[order], id[order]
+    # Index `count` stands for "none"; everything it is asked for, it answers with itself.
+    before = torch.arange(-1, count - 1, device=key.device)
+    same_key = torch.zeros(count, dtype=torch.bool, device=key.device)
+    same_key[1:] = keys[1:] == keys[:-1]
+    same_run = same_key.clone()
+    same_run[1:] &= ids[1:] == ids[:-1]
+    run_start = torch.where(same_run, 0, torch.arange(count, device=key.device)).cummax(0).values
+    other = torch.where(same_key[run_start], run_start - 1, count)
+    other = torch.cat([other, other.new_tensor([count])])
+    ids = torch.cat([ids, ids.new_tensor([none])])
+    at = torch.where(same_key, before, count)
+    found = torch.empty(count, HINTS, dtype=id.dtype, device=id.device)
+    for rank in range(HINTS):
+        found[order, rank] = ids[at]
+        at = other[at]
+    return found
 
 
 class RunningMemory:
@@ -89,19 +108,20 @@ class RunningMemory:
         ages = age_bucket(self.step + 1 - self.last, self.last > 0)
         return ages[:, None], self.count.clamp(max=USES - 1)[:, None]
 
-    def hint(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b"]:
-        """For the slot after the `opened` ids of the open step: what last followed the same beginning."""
+    def hint(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b 1 1 h"]:
+        """For the slot after the `opened` ids of the open step: what followed the same beginning."""
         level = opened.shape[1] % self.spell
-        none = torch.full((len(opened),), self.vocab, dtype=torch.long, device=opened.device)
-        whole = opened[:, : opened.shape[1] - level].unflatten(1, (-1, self.spell)) if opened.shape[1] >= self.spell else self.vertices[:, :0]
-        vertices = torch.cat([self.vertices, whole], 1)
-        if not level or not vertices.shape[1]:
-            return none
-        same = (vertices[:, :, :level] == opened[:, None, opened.shape[1] - level :]).all(-1)
-        numbers = torch.arange(1, vertices.shape[1] + 1, device=opened.device)
-        latest = (same * numbers).amax(1)
-        found = vertices[torch.arange(len(opened), device=opened.device), (latest - 1).clamp(min=0), level]
-        return torch.where(latest > 0, found, none)
+        hints = torch.full((len(opened), HINTS), self.vocab, dtype=torch.long, device=opened.device)
+        vertices = torch.cat([self.vertices, opened[:, : opened.shape[1] - level].unflatten(1, (-1, self.spell))], 1)
+        if level and vertices.shape[1]:
+            same = fits = (vertices[:, :, :level] == opened[:, None, opened.shape[1] - level :]).all(-1)
+            numbers = torch.arange(1, vertices.shape[1] + 1, device=opened.device)
+            for rank in range(HINTS):
+                latest = (fits * numbers).amax(1, keepdim=True)
+                id = vertices[:, :, level].gather(1, (latest - 1).clamp(min=0))
+                hints[:, rank] = torch.where(latest > 0, id, self.vocab)[:, 0]
+                fits = same & (numbers < latest) & (vertices[:, :, level] != id)
+        return hints[:, None, None]
 
     def advance(self, ids: Int[Tensor, "b w"]) -> None:
         """Take in a whole step."""

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
-from meshgpt.cloud import Cloud, checked, surface, with_normals
+from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.generate import Sampling, generate
+from meshgpt.guide import Spelling, SurfaceGuide
 from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
 from meshgpt.metrics import fit_to_cloud
 from meshgpt.precision import fast_float32
@@ -27,6 +28,8 @@ from meshgpt.steps import Seen, StepModel, StepModelConfig
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import MeshTokenizer
 
+SMALL = 8_192
+KEPT_POINTS = 16_384
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -70,14 +73,14 @@ class MeshGPT:
         config = found.read_config()
         if config.get("kind") != "meshgpt":
             raise ValueError(f"{found.config} describes a {config.get('kind')!r}, no whole model; pass the folder of a trained transformer")
-        tokenizer = build(config["tokenizer"])
-        network = StepModel(checkpoint.from_json(StepModelConfig, config["steps"], "steps"))
+        tokenizer = build(checkpoint.part(config, "tokenizer", found))
+        network = StepModel(checkpoint.from_json(StepModelConfig, checkpoint.part(config, "steps", found), "steps"))
         _fill(tokenizer, network, found)
         fast_float32()
         return cls(tokenizer, network.eval(), device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def save(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
-        """Write config.json and model.safetensors (and the card); floats as `dtype` where one is given."""
+        """Write config.json and model.safetensors (and the card); floats of large tensors as `dtype` where one is given."""
         config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), "steps": checkpoint.to_json(self.network.config)}
         checkpoint.write(folder, config, {name: _as(value, dtype) for name, value in _tensors(self.tokenizer, self.network).items()}, card)
 
@@ -100,12 +103,13 @@ class MeshGPT:
     ) -> list[Sample]:
         """`count` meshes of one cloud, with seeds seed, seed + 1, ...; `progress` hears how many faces the longest has so far."""
         sampling = sampling or Sampling()
-        cloud = _with_normals_if_possible(checked(cloud))
-        fit = Fit.of(cloud.positions, up)
-        shown = self.prepare(cloud, fit, seed)
+        fit = Fit.of(checked(cloud).positions, up)
+        # Seeds are for sampling; which points are shown does not depend on them, so that each seed means one mesh.
+        cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
+        shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
         steps: list[np.ndarray] = []
-        for step in self.stream(shown, seeds, sampling):
+        for step in self.stream(shown, seeds, sampling, self._guide(cloud, fit, sampling)):
             steps.append(step)
             progress(len(steps))
         width = self.tokenizer.width
@@ -118,13 +122,24 @@ class MeshGPT:
         points = surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
         return self.network.cloud.prepare(points, np.random.default_rng(seed))
 
-    def stream(self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling) -> Iterator[Int[np.ndarray, "b w"]]:
+    def _guide(self, cloud: Cloud, fit: Fit, sampling: Sampling) -> SurfaceGuide | None:
+        """The surface guide, for tokenizers whose ids add up to positions."""
+        if not sampling.follow or not isinstance(self.tokenizer, VQVAETokenizer):
+            return None
+        spelling = Spelling(self.tokenizer.origin, self.tokenizer.offsets, self.tokenizer.blur)
+        return SurfaceGuide(fit.apply(cloud.positions), spelling, sampling.follow)
+
+    def stream(
+        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, guide: SurfaceGuide | None = None
+    ) -> Iterator[Int[np.ndarray, "b w"]]:
         """Steps as they are written, a row for each seed; -1 in rows that have ended."""
         points = torch.from_numpy(shown)[None].to(self.network.start.device)
         with torch.inference_mode():
             seen = self._seen(points, len(seeds), drop=False)
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
-        yield from generate(self.network, seen, blank, self.tokenizer.grammar(), seeds, sampling)
+        learned = isinstance(self.tokenizer, VQVAETokenizer)
+        grammar = self.tokenizer.grammar(sampling.edges == "manifold") if learned else self.tokenizer.grammar()
+        yield from generate(self.network, seen, blank, grammar, seeds, sampling, guide)
 
     def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
         dropped = torch.tensor([drop], device=points.device)
@@ -163,9 +178,9 @@ def read_tokenizer(place: str) -> MeshTokenizer:
     found = Checkpoint.at(place)
     config = found.read_config()
     if config.get("kind") == "meshgpt":
-        tokenizer = build(config["tokenizer"])
+        tokenizer = build(checkpoint.part(config, "tokenizer", found))
     elif config.get("kind") == "vqvae":
-        tokenizer = VQVAETokenizer(VQVAE(checkpoint.from_json(VQVAEConfig, config["vqvae"], "vqvae")))
+        tokenizer = VQVAETokenizer(VQVAE(checkpoint.from_json(VQVAEConfig, checkpoint.part(config, "vqvae", found), "vqvae")))
     else:
         raise ValueError(f"{place} holds a {config.get('kind')!r}, no tokenizer; pass the folder of a trained VQ-VAE")
     if isinstance(tokenizer, VQVAETokenizer):
@@ -197,4 +212,5 @@ def _fill(tokenizer: MeshTokenizer, network: StepModel, found: Checkpoint) -> No
 
 
 def _as(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+    """Small tensors keep their digits: they are codebooks and places, and cost nothing."""
+    return value.to(dtype) if dtype is not None and value.is_floating_point() and value.numel() > SMALL else value

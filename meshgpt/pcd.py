@@ -5,10 +5,10 @@
     TYPE F F F F F F        float, unsigned or integer
     COUNT 1 1 1 1 1 1       numbers
     POINTS 8192
-    DATA binary             or ascii, or binary_compressed, which open3d unpacks
+    DATA binary             or ascii, or binary_compressed
 
-Binary rows are mapped, not read, so that some can be picked out of many millions. (open3d reads all kinds, but fills an ascii file
-that is cut off with zeros.) It knows the format. It does not know clouds or frames.
+Binary rows are mapped, not read, so that some can be picked out of many millions. (open3d 0.20 reads PCD files as well, but where
+they are cut off or damaged it makes points up or crashes.) It knows the format. It does not know clouds or frames.
 
 n  points
 """
@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from meshgpt.cloud import import_open3d
-
 COLUMNS = {"x": "x", "y": "y", "z": "z", "normal_x": "nx", "normal_y": "ny", "normal_z": "nz"}
+KINDS = {"F": "f", "I": "i", "U": "u"}
 KEYS = {"VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA"}
 LONGEST_LINE = 1 << 16  # bytes
 
@@ -41,20 +40,22 @@ class _Header(NamedTuple):
 
 
 def read_pcd(path: Path) -> Shaped[np.ndarray, "n"]:
-    """ValueError with one sentence for what is no whole PCD file; ImportError where open3d is needed and cannot be loaded."""
+    """ValueError with one sentence for what is no whole PCD file."""
     with path.open("rb") as file:
         header = _header(file, path.name)
         start, left = file.tell(), path.stat().st_size - file.tell()
         if header.data == "ascii":
             return _ascii(file, header, path.name)
         packed, unpacked = np.frombuffer(file.read(8).ljust(8, b"\0"), "<u4").tolist()
-    size = header.points * header.row.itemsize
-    needed = size if header.data == "binary" else packed + 8
-    if needed > left or (header.data == "binary_compressed" and size > unpacked):
-        raise ValueError(f"{path.name} is cut off: {header.points} points take {needed} bytes, {left} are there; copy or export it again")
-    if header.data == "binary":
-        return np.memmap(path, np.uint8, "r")[start : start + size].view(header.row)
-    return _compressed(path, header)
+        size = header.points * header.row.itemsize
+        needed = size if header.data == "binary" else packed + 8
+        if needed > left or (header.data == "binary_compressed" and size > unpacked):
+            raise ValueError(
+                f"{path.name} is cut off: {header.points} points take {needed} bytes, {left} are there; copy or export it again"
+            )
+        if header.data == "binary_compressed":
+            return _compressed(file.read(packed), header, path.name)
+    return np.memmap(path, np.uint8, "r")[start : start + size].view(header.row)
 
 
 def _header(file: BufferedReader, name: str) -> _Header:
@@ -80,7 +81,9 @@ def _parsed(lines: dict[str, list[str]]) -> _Header:
     starts = np.cumsum([0, *np.multiply(sizes, counts)]).tolist()
     places = np.cumsum([0, *counts]).tolist()
     fields = zip(lines["FIELDS"], lines["TYPE"], sizes, starts[:-1], places[:-1], strict=True)
-    columns = [(COLUMNS[name], f"<{kind.lower()}{size}", start, place) for name, kind, size, start, place in fields if name in COLUMNS]
+    if any(count != 1 for name, count in zip(lines["FIELDS"], counts, strict=True) if name in COLUMNS):
+        raise ValueError
+    columns = [(COLUMNS[name], f"<{KINDS[kind]}{size}", start, place) for name, kind, size, start, place in fields if name in COLUMNS]
     names, formats, offsets, places = (list(each) for each in zip(*columns, strict=True))
     row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": starts[-1]})
     return _Header(int(lines["POINTS"][0]), row, places, lines["DATA"][0])
@@ -98,15 +101,34 @@ def _ascii(file: BufferedReader, header: _Header, name: str) -> Shaped[np.ndarra
     return table
 
 
-def _compressed(path: Path, header: _Header) -> Shaped[np.ndarray, "n"]:
-    open3d = import_open3d("unpacking a compressed .pcd file")
-    with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
-        points = open3d.io.read_point_cloud(str(path))
-    if len(points.points) != header.points:
-        raise ValueError(f"{path.name} promises {header.points} points, of which {len(points.points)} can be unpacked; export it again")
-    table = np.zeros(header.points, [(each, "f8") for each in header.row.names])
-    for names, values in ((("x", "y", "z"), points.points), (("nx", "ny", "nz"), points.normals)):
-        for name, column in zip(names, np.asarray(values).T, strict=True):
-            if name in table.dtype.names:
-                table[name] = column
+def _compressed(packed: bytes, header: _Header, name: str) -> Shaped[np.ndarray, "n"]:
+    """Here all numbers of a field come before those of the next."""
+    data = _unpacked(packed, header.points * header.row.itemsize)
+    if data is None:
+        raise ValueError(f"{name} is damaged: its packed points cannot be unpacked; copy or export it again")
+    table = np.zeros(header.points, [(field, kind) for field, (kind, _) in header.row.fields.items()])
+    for field, (kind, start) in header.row.fields.items():
+        table[field] = np.frombuffer(data, kind, header.points, start * header.points)
     return table
+
+
+def _unpacked(packed: bytes, size: int) -> bytearray | None:
+    """LZF: runs of new bytes, and references to bytes that came before; None when it is not `size` bytes."""
+    data, at = bytearray(), 0
+    while at < len(packed) and len(data) <= size:
+        head = packed[at]
+        if head < 32:
+            data += packed[at + 1 : at + 2 + head]
+            at += 2 + head
+            continue
+        long = head >> 5 == 7
+        if at + 1 + long >= len(packed):
+            return None
+        length = (head >> 5) + 2 + (packed[at + 1] if long else 0)
+        distance = ((head & 31) << 8) + packed[at + 1 + long] + 1
+        if distance > len(data):
+            return None
+        seen = data[-distance:][:length]
+        data += (seen * (length // len(seen) + 1))[:length]  # a reference may run on into what it writes
+        at += 2 + long
+    return data if len(data) == size else None

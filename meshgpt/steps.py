@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.conditioners import Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig
-from meshgpt.depth import DepthConfig, DepthDecoder, StepEmbedding
+from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
 from meshgpt.memory import Memory, remember
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
-
 
 IGNORED = -100
 
@@ -59,20 +58,20 @@ class StepModelConfig:
 
 @dataclass(frozen=True)
 class Seen:
-    """The condition as the network sees it: prefix vectors, and a vector for each id that has a place."""
+    """The condition as the network sees it: prefix vectors, and what it says of the ids that have a place."""
 
     prefix: Condition
-    places: Float[Tensor, "b vocab p"] | None
+    places: Places | None
 
     def select(self, rows: Tensor) -> Seen:
         """Keep (or repeat) rows, in the given order."""
-        places = None if self.places is None else self.places[rows]
+        places = None if self.places is None else self.places.select(rows)
         return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places)
 
     def joined(self, other: Seen) -> Seen:
         """The rows of both, one set below the other."""
         prefix = Condition(*(torch.cat(pair) for pair in zip(self.prefix, other.prefix, strict=True)))
-        places = None if self.places is None or other.places is None else torch.cat([self.places, other.places])
+        places = None if self.places is None or other.places is None else self.places.joined(other.places)
         return Seen(prefix, places)
 
 
@@ -91,7 +90,7 @@ class StepModel(nn.Module):
 
     def see(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Seen:
         """Rows in `drop` see the learned nothing instead of their points."""
-        places = self.surroundings(surface, self.places, drop) if self.surroundings is not None else None
+        places = Places(*self.surroundings(surface, self.places, drop)) if self.surroundings is not None else None
         return Seen(self.cloud(surface, drop), places)
 
     def forward(
@@ -144,7 +143,7 @@ class StepModel(nn.Module):
         return self.body(self.embed(ids[:, None], seen.places), cache)
 
     def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b s"], memory: Memory, seen: Seen) -> Float[Tensor, "b ids"]:
-        """Logits (for slot 0 with END behind them) of the slot after the `opened` ids of the open step; `memory.hints` holds that slot's alone."""
+        """Logits (for slot 0 with END behind them) of the slot after the `opened` ids; `memory.hints` holds that slot's alone."""
         slot = opened.shape[1]
         (logits,) = self.depth(hidden, opened[:, None], memory, seen.places, range(slot, slot + 1))
         return logits[:, 0]

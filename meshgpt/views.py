@@ -54,8 +54,8 @@ class Camera:
     @classmethod
     def of(cls, positions: Float[np.ndarray, "n 3"], size: int = 512, up: str = "y") -> Camera:
         """The view that these positions fill."""
-        if not 8 <= size <= 8192:
-            raise ValueError(f"a picture of {size} x {size} pixels cannot be drawn; sizes from 8 to 8192 fit")
+        if not 8 <= size <= 2048:
+            raise ValueError(f"a picture of {size} x {size} pixels cannot be drawn; sizes from 8 to 2048 fit")
         fit = Fit.of(positions, up)
         seen = _flattened(fit.apply(positions))[:, :2]
         low, high = seen.min(0), seen.max(0)

@@ -26,5 +26,8 @@ def build(description: dict[str, Any]) -> MeshTokenizer:
     if name not in TOKENIZERS:
         raise ValueError(f"the tokenizer {name!r} is unknown; this meshgpt has {', '.join(TOKENIZERS)}")
     if name == "vqvae":
-        return VQVAETokenizer(VQVAE(from_json(VQVAEConfig, description["vqvae"], "tokenizer.vqvae")))
-    return CoordsTokenizer(description["bins"])
+        return VQVAETokenizer(VQVAE(from_json(VQVAEConfig, description.get("vqvae", {}), "tokenizer.vqvae")))
+    bins = description.get("bins")
+    if not isinstance(bins, int):
+        raise ValueError(f"the tokenizer's bins are {bins!r}; a whole number fits")
+    return CoordsTokenizer(bins)

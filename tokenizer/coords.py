@@ -10,7 +10,7 @@ The axes of a corner come in the order in which canonical corners are sorted, so
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer
@@ -30,6 +30,7 @@ class CoordsTokenizer:
     spell = 3
     lossy = False
     places = None
+    offsets = None
 
     def __init__(self, bins: int = BINS) -> None:
         if not 2 <= bins <= 1024:
@@ -38,10 +39,12 @@ class CoordsTokenizer:
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
         if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
-            raise ValueError(f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}")
+            raise ValueError(
+                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
+            )
         return corners[:, :, SORTED_AXES].reshape(-1, 9).astype(np.int64)
 
-    def decode(self, ids: Integer[np.ndarray, "n width"], context: None = None) -> Int[np.ndarray, "f 3 3"]:
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None) -> Int[np.ndarray, "f 3 3"]:
         """ValueError on a wrong width or an id out of range."""
         if ids.ndim != 2 or ids.shape[1] != self.width:
             raise ValueError(f"ids of shape {ids.shape} are no faces of nine coordinates; pass an array of shape (faces, 9)")

@@ -8,12 +8,16 @@ END is the id `vocab`. It takes a step of its own, and it belongs to the model, 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer
 
 State = Any
+# Vertices that there are for each that is in use, from which on none can be used up: a vertex bars at most its neighbours.
+MANY = 16
 
 
 @runtime_checkable
@@ -40,7 +44,7 @@ class MeshTokenizer(Protocol):
     Law: decode(encode(c)) == c for canonical corners c, or `lossy` is true.
 
     `spell` ids, one after another, make one vertex. Where the first of them stands for a region of the cube, `places` holds
-    the regions' centres (vocab x 3), else it is None.
+    the regions' centres and `offsets` how far from there the second one moves the vertex (vocab x 3 each), else both are None.
     """
 
     bins: int
@@ -52,6 +56,9 @@ class MeshTokenizer(Protocol):
     @property
     def places(self) -> Any: ...
 
+    @property
+    def offsets(self) -> Any: ...
+
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]: ...
 
     def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None) -> Int[np.ndarray, "f 3 3"]: ...
@@ -59,28 +66,35 @@ class MeshTokenizer(Protocol):
     def grammar(self) -> Grammar: ...
 
 
+Vertex = tuple[int, ...]
+Neighbours = dict[Vertex, frozenset[Vertex]]
+
 
 class FaceState(NamedTuple):
-    """Ids of the open face, and for each pair of vertices (as tuples of ids) the thirds with which they make a face already."""
+    """Ids of the open face, and of the whole ones: the thirds of each pair of vertices, how many faces each vertex has,
+    and where the edges of the faces lead, from each vertex and to it."""
 
     open: tuple[int, ...]
-    thirds: dict[frozenset[tuple[int, ...]], frozenset[tuple[int, ...]]]
-    fans: dict[tuple[int, ...], int]
+    thirds: dict[frozenset[Vertex], frozenset[Vertex]]
+    fans: dict[Vertex, int]
+    ahead: Neighbours
+    behind: Neighbours
 
 
 class FaceGrammar:
     """A step is a face, a face is three vertices of `spell` ids each: three different ones, and never the same three again.
 
-    END comes between faces only. In which order vertices and faces come is left open.
+    With `manifold` each edge is walked at most once in each direction: no edge has more than two faces, and neighbours face the
+    same way. END comes between faces only. In which order vertices and faces come is left open.
     """
 
-    def __init__(self, vocab: int, spell: int) -> None:
+    def __init__(self, vocab: int, spell: int, manifold: bool = False) -> None:
         if vocab**spell < 3:
             raise ValueError(f"{vocab} ids, {spell} to a vertex, tell fewer than three vertices apart; use more of them")
-        self.vocab, self.spell = vocab, spell
+        self.vocab, self.spell, self.manifold = vocab, spell, manifold
 
     def start(self) -> FaceState:
-        return FaceState((), {}, {})
+        return FaceState((), {}, {}, {}, {})
 
     def legal(self, state: FaceState) -> Bool[np.ndarray, "ids"]:
         whole, opened = self._split(state.open)
@@ -99,26 +113,40 @@ class FaceGrammar:
         if len(opened) < 3 * self.spell:
             return state._replace(open=opened)
         a, b, c = self._split(opened)[0]
-        thirds, fans = dict(state.thirds), dict(state.fans)
-        for pair, third in (((a, b), c), ((b, c), a), ((c, a), b)):
-            thirds[frozenset(pair)] = thirds.get(frozenset(pair), frozenset()) | {third}
+        thirds, fans, ahead, behind = (dict(part) for part in state[1:])
+        for tail, head, third in ((a, b, c), (b, c, a), (c, a, b)):
+            pair = frozenset((tail, head))
+            thirds[pair] = thirds.get(pair, frozenset()) | {third}
             fans[third] = fans.get(third, 0) + 1
-        return FaceState((), thirds, fans)
+            ahead[tail] = ahead.get(tail, frozenset()) | {head}
+            behind[head] = behind.get(head, frozenset()) | {tail}
+        return FaceState((), thirds, fans, ahead, behind)
 
-    def _split(self, opened: tuple[int, ...]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    def _split(self, opened: tuple[int, ...]) -> tuple[list[Vertex], tuple[int, ...]]:
         whole = [opened[at : at + self.spell] for at in range(0, len(opened) - self.spell + 1, self.spell)]
         return whole, opened[len(whole) * self.spell :]
 
-    def _barred(self, state: FaceState, whole: list[tuple[int, ...]]) -> set[tuple[int, ...]]:
-        """Vertices that cannot come next: used up, or already in this face, or closing a face that exists."""
-        others = self.vocab**self.spell - 1
-        if not whole:
-            return {vertex for vertex, faces in state.fans.items() if faces >= others * (others - 1) // 2} if self._small(state) else set()
-        if len(whole) == 1:
-            full = {vertex for vertex in state.fans if len(state.thirds.get(frozenset((whole[0], vertex)), ())) >= others - 1}
-            return {whole[0]} | (full if self._small(state) else set())
-        return {*whole, *state.thirds.get(frozenset(whole), ())}
+    def _barred(self, state: FaceState, whole: list[Vertex]) -> set[Vertex]:
+        """Vertices that cannot come next: already in this face, closing a face or an edge that exists, or leading nowhere."""
+        if len(whole) == 2:
+            return self._barred_thirds(state, *whole)
+        barred: set[Vertex] = set()
+        if whole:
+            barred |= {whole[0], *(state.ahead.get(whole[0], ()) if self.manifold else ())}
+        if self.vocab**self.spell <= MANY * (len(state.fans) + 1):
+            barred |= {vertex for vertex in self._every() if vertex not in barred and self._leads_nowhere(state, [*whole, vertex])}
+        return barred
 
-    def _small(self, state: FaceState) -> bool:
-        """Only where vertices are few can one be used up."""
-        return self.vocab**self.spell <= len(state.thirds) + 3
+    def _every(self) -> Iterator[Vertex]:
+        return itertools.product(range(self.vocab), repeat=self.spell)
+
+    def _barred_thirds(self, state: FaceState, a: Vertex, b: Vertex) -> set[Vertex]:
+        barred = {a, b, *state.thirds.get(frozenset((a, b)), ())}
+        return barred | {*state.ahead.get(b, ()), *state.behind.get(a, ())} if self.manifold else barred
+
+    def _leads_nowhere(self, state: FaceState, whole: list[Vertex]) -> bool:
+        """Only where vertices are few can the ways on be used up; there they are counted out."""
+        if len(whole) == 2:
+            return len(self._barred_thirds(state, *whole)) >= self.vocab**self.spell
+        barred = self._barred(state, whole)
+        return all(vertex in barred or self._leads_nowhere(state, [*whole, vertex]) for vertex in self._every())

@@ -92,9 +92,7 @@ class FaceEncoder(nn.Module):
         for weight in (self.position.bias, self.refine.weight, self.refine.bias):
             nn.init.zeros_(weight)
 
-    def forward(
-        self, positions: Float[Tensor, "n 3"], vertex: Int[Tensor, "b f 3"], keep: Bool[Tensor, "b f"]
-    ) -> Float[Tensor, "n c"]:
+    def forward(self, positions: Float[Tensor, "n 3"], vertex: Int[Tensor, "b f 3"], keep: Bool[Tensor, "b f"]) -> Float[Tensor, "n c"]:
         """`positions` run from -1 to 1 (twice the cube)."""
         hidden = self.body(self.embed(self._features(positions[vertex])), keep=keep)
         corrections = self.refine(hidden).unflatten(-1, (3, -1))[keep].flatten(0, 1)
@@ -205,7 +203,9 @@ class VQVAETokenizer:
         if not len(corners):
             return np.zeros((0, self.width), dtype=np.int64)
         if corners.min() < 0 or corners.max() >= self.bins:
-            raise ValueError(f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}")
+            raise ValueError(
+                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
+            )
         faces = pad_faces([corners]).to(self._device)
         return self.network.encode(faces)[0].cpu().numpy()
 
@@ -224,13 +224,29 @@ class VQVAETokenizer:
         keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=self._device)
         return canonical(self.network.decode(steps, keep, surface)[0].cpu().numpy())
 
-    def grammar(self) -> Grammar:
-        return FaceGrammar(self.vocab, self.spell)
+    def grammar(self, manifold: bool = False) -> Grammar:
+        return FaceGrammar(self.vocab, self.spell, manifold)
 
     @property
     def places(self) -> Float[Tensor, "vocab 3"]:
         """Where in the cube the vertices with a given coarse code lie."""
         return self.network.places
+
+    @property
+    def offsets(self) -> Float[Tensor, "vocab 3"]:
+        """How far a finer code moves a vertex, in cube units: codes are summed, and a position is linear in the sum."""
+        weight = self.network.decoder.position.weight.detach()
+        return self.network.quantizer.codebook.detach() @ weight.T / 2
+
+    @property
+    def origin(self) -> Float[Tensor, "3"]:
+        """Where a vertex would be without any code."""
+        return self.network.decoder.position.bias.detach() / 2
+
+    @property
+    def blur(self) -> tuple[float, ...]:
+        """How far, typically, the finer codes still move a vertex, after each level; cube units."""
+        return tuple(float(spread) ** 0.5 / 2 for spread in self.network.quantizer.spread)
 
     @property
     def _device(self) -> torch.device:

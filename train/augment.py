@@ -60,7 +60,7 @@ def degrade(surface: Float[np.ndarray, "n 6"], rng: np.random.Generator, how: De
     strikes = rng.random(4) < how.probability
     if strikes[0]:
         out = out[rng.random(len(out)) < np.exp(rng.uniform(np.log(min(1.0, how.fewest_points / len(out))), 0))]
-        out = out if len(out) >= how.fewest_points else surface[: how.fewest_points].copy()
+        out = out if len(out) >= how.fewest_points else surface[rng.permutation(len(surface))[: how.fewest_points]]
     if strikes[1]:
         out = _without_patch(out, rng, how)
     if strikes[2]:

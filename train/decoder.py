@@ -39,7 +39,7 @@ class DecoderOptions:
     """Folder of the trained VQ-VAE."""
     out: str
     """Folder of the run and its model."""
-    shape: PointCloudConfig = PointCloudConfig(layers=1)
+    shape: PointCloudConfig = field(default_factory=lambda: PointCloudConfig(layers=1))
     """How the decoder sees the shape; `out` is set to the decoder's width."""
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=1_000, learning_rate=5e-4))
     max_faces: int = 800
@@ -132,3 +132,11 @@ def resistance(network: VQVAE, meshes: MeshSet, recipe: Recipe, faces: int, devi
             surface = batch.surface if network.config.shape else None
             right[noise] += int((network.decode(ids, keep, surface) == batch.faces.corners)[keep].sum())
     return {f"exact_at_noise_{noise}": count / coordinates for noise, count in right.items()}
+
+
+if __name__ == "__main__":
+    import sys
+
+    from meshgpt.cli import main
+
+    sys.exit(main(["train", "decoder", *sys.argv[1:]]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -229,35 +230,53 @@ class _stop_on_signal:  # noqa: N801 - reads as a statement
 
 
 class _Progress:
-    """A bar where there is a terminal, a line now and then where there is none."""
+    """A bar where there is a terminal (and rich is installed), a line now and then where there is none."""
 
     EVERY_SECONDS = 30
 
     def __init__(self, visible: bool, step: int, last: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        self.visible, self.last, self.first = visible, last, step
+        self.began, self.shown = time.monotonic(), 0.0
+        self.bar = self._bar() if visible and sys.stderr.isatty() else None
+        self.task = None if self.bar is None else self.bar.add_task("train", total=last, completed=step, values="")
 
-        self.console = Console(stderr=True, quiet=not visible)
+    @staticmethod
+    def _bar() -> Any:
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        except ImportError:
+            return None
         columns = [TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn()]
-        self.bar = Progress(*columns, console=self.console, disable=not (visible and self.console.is_terminal))
-        self.task = self.bar.add_task("train", total=last, completed=step, values="")
-        self.last, self.began, self.first, self.shown = last, time.monotonic(), step, 0.0
+        return Progress(*columns, console=Console(stderr=True))
 
     def __enter__(self) -> _Progress:
-        self.bar.start()
+        if self.bar is not None:
+            self.bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        if self.bar is not None:
+            self.bar.stop()
 
     def show(self, step: int, losses: dict[str, float], rate: float) -> None:
-        values = "  ".join(f"{name} {value:.4g}" for name, value in losses.items()) + f"  {rate:,.0f} faces/s"
-        self.bar.update(self.task, completed=step, values=values)
-        if self.bar.disable and (time.monotonic() - self.shown > self.EVERY_SECONDS or step == self.last):
+        values = f"{_listed(losses)}  {rate:,.0f} faces/s"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, values=values)
+        elif time.monotonic() - self.shown > self.EVERY_SECONDS or step == self.last:
             self.shown = time.monotonic()
             left = (self.shown - self.began) / (step - self.first) * (self.last - step)
-            self.console.print(f"step {step}/{self.last}  {values}  {left / 60:.0f} minutes left", highlight=False, soft_wrap=True)
+            self._print(f"step {step}/{self.last}  {values}  {left / 60:.0f} minutes left")
 
     def note(self, step: int, measured: dict[str, float]) -> None:
-        values = "  ".join(f"{name} {value:.4g}" for name, value in measured.items())
-        self.console.print(f"step {step}  validation  {values}", highlight=False, soft_wrap=True)
+        self._print(f"step {step}  validation  {_listed(measured)}")
+
+    def _print(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        elif self.visible:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _listed(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

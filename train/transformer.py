@@ -1,14 +1,13 @@
 """Stage 3: the transformer learns to write meshes, seeing their clouds.
 
-    meshgpt train transformer --data data/artist-kits --tokenizer runs/decoder --out runs/transformer
-    accelerate launch -m meshgpt.train.transformer --data data/artist-kits --tokenizer runs/decoder --out runs/transformer
+meshgpt train transformer --data data/artist-kits --tokenizer runs/decoder --out runs/transformer
+accelerate launch -m meshgpt.train.transformer --data data/artist-kits --tokenizer runs/decoder --out runs/transformer
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +31,8 @@ class Sizes:
     """How large the networks are; what the tokenizer fixes is taken from it."""
 
     body: TransformerConfig = field(default_factory=lambda: TransformerConfig(dim=256, layers=6, heads=4))
-    cloud: PointCloudConfig = PointCloudConfig()
-    surroundings: SurroundingsConfig = SurroundingsConfig()
+    cloud: PointCloudConfig = field(default_factory=PointCloudConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
     depth_dim: int = 192
     depth_hidden: int = 256
     depth_layers: int = 2
@@ -52,8 +51,8 @@ class TransformerOptions:
     """A folder with a trained VQ-VAE, or the name of a tokenizer that needs no training."""
     model: Sizes = field(default_factory=Sizes)
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=20_000, learning_rate=1e-3))
-    augment: Augmentation | None = Augmentation()
-    degrade: Degradation | None = Degradation()
+    augment: Augmentation | None = field(default_factory=Augmentation)
+    degrade: Degradation | None = field(default_factory=Degradation)
     max_faces: int = 800
     """Larger meshes are left out."""
     drop: float = 0.1
@@ -120,6 +119,7 @@ def new_network(tokenizer: MeshTokenizer, sizes: Sizes) -> StepModel:
     network = StepModel(StepModelConfig(**fixed, **vars(sizes)))
     if has_places:
         network.places.copy_(tokenizer.places)
+        network.depth.offsets.copy_(tokenizer.offsets)
     return network
 
 
@@ -135,3 +135,11 @@ def bits_per_face(
         nats += float(network(ids, lengths, batch.surface).sum())
         count += int(batch.faces.keep.sum())
     return {"bits_per_face": nats / math.log(2) / count}
+
+
+if __name__ == "__main__":
+    import sys
+
+    from meshgpt.cli import main
+
+    sys.exit(main(["train", "transformer", *sys.argv[1:]]))

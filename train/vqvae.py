@@ -23,7 +23,6 @@ from .data import Batch, Recipe, Samples, loader
 from .loop import Loop, LoopOptions
 from .sources import MeshSet, read_parquet, split
 
-
 MEASURED_BATCHES = 40
 
 
@@ -35,7 +34,7 @@ class VQVAEOptions:
     """A prepared parquet file, or a folder with train, val (and test) parquet files."""
     out: str
     """Folder of the run and its model."""
-    model: VQVAEConfig = VQVAEConfig()
+    model: VQVAEConfig = field(default_factory=VQVAEConfig)
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=4_000, learning_rate=2e-3))
     max_faces: int = 800
     """Larger meshes are left out."""
@@ -123,3 +122,10 @@ def reconstruct(network: VQVAE, meshes: MeshSet, faces: int, device: torch.devic
     levels = {f"perplexity_{level}": perplexity(used[:, level], network.config.codes) for level in range(network.config.levels)}
     return {"exact": exact / coordinates, "within_one_bin": close / coordinates, **levels}
 
+
+if __name__ == "__main__":
+    import sys
+
+    from meshgpt.cli import main
+
+    sys.exit(main(["train", "vqvae", *sys.argv[1:]]))

@@ -1,0 +1,310 @@
+"""Who may import whom, what may load when, how long a function may be. The tables are the test.
+
+A module goes by its import name without `meshgpt.`: `mesh`, `tokenizer` (the package), `tokenizer.coords`, `train.loop`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import itertools
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import jaxtyping
+import numpy as np
+import pytest
+
+import meshgpt
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Module: what of ours it may import, at its top or inside functions. `*` stands for anything.
+MAY_IMPORT = {
+    "sample": "cli",
+    "cli": "*",
+    "sample_files": "cloud files generate mistakes model views",
+    "info": "checkpoint model",
+    "mistakes": "",
+    "mesh": "files",
+    "cloud": "",
+    "pcd": "",
+    "ply": "",
+    "files": "mesh cloud pcd ply",
+    "views": "mesh cloud files",
+    "metrics": "mesh",
+    "precision": "",
+    "transformer": "",
+    "memory": "",
+    "depth": "transformer memory",
+    "conditioners": "transformer",
+    "checkpoint": "",
+    "steps": "transformer depth memory conditioners",
+    "guide": "",
+    "generate": "guide memory steps tokenizer.interface",
+    "model": "mesh cloud metrics precision checkpoint steps guide generate tokenizer tokenizer.*",
+    "tokenizer": "checkpoint tokenizer.*",
+    "tokenizer.interface": "",
+    "tokenizer.coords": "mesh tokenizer.interface",
+    "tokenizer.quantizer": "",
+    "tokenizer.decoder": "transformer conditioners",
+    "tokenizer.vqvae": "mesh transformer conditioners tokenizer.interface tokenizer.quantizer tokenizer.decoder",
+    "train": "",
+    "train.sources": "mesh files",
+    "train.shards": "",
+    "train.prepare": "mesh train.sources train.shards",
+    "train.augment": "mesh",
+    "train.batches": "",
+    "train.data": "mesh conditioners tokenizer.interface tokenizer.vqvae train.augment train.batches train.sources",
+    "train.loop": "checkpoint precision",
+    **dict.fromkeys(
+        ("train.vqvae", "train.decoder", "train.transformer"),
+        "mesh model steps conditioners transformer checkpoint tokenizer tokenizer.* "
+        "train.loop train.data train.batches train.augment train.sources train.vqvae",
+    ),
+    "train.publish": "model tokenizer.vqvae",
+    "train.evaluate": "mesh cloud metrics generate model tokenizer.vqvae train.sources train.vqvae",
+}
+
+# The one way back: a method for convenience, which nothing at the top of a module depends on.
+ONLY_INSIDE = {("mesh", "files"): "Mesh.save"}
+
+# What is not ours and may load at a module's top: these anywhere, all others (they take seconds, or may be missing) inside functions.
+LIGHT = {"numpy", "torch", "jaxtyping", "safetensors"}
+AT_THE_TOP = {
+    "sample_files": "tyro",
+    "info": "tyro",
+    "tokenizer.quantizer": "vector_quantize_pytorch",
+    "train.sources": "pyarrow",
+    "train.shards": "pyarrow",
+    "train.loop": "accelerate",
+}
+
+# Dependencies that no file of ours imports, and why they are there.
+FOR_OTHERS = {
+    "datasets": "it reads the data sets that ship and that `prepare` writes",
+    "pycollada": "trimesh reads .dae files with it",
+    "tensorboard": "accelerate's tracker writes with it",
+    "transformers": "the pretrained image and text encoders, and the classes that converted checkpoints are compared with, are its",
+}
+
+LONGEST_FUNCTION, P95_FUNCTION, LONGEST_FILE = 80, 40, 450  # lines
+EMPTY_NAMES = {"util", "utils", "helper", "helpers", "misc", "common", "base"}
+
+
+class Import(NamedTuple):
+    """`name` is dotted and absolute; `inside` is the class and function it stands in, '' at the top of a module."""
+
+    name: str
+    inside: str
+    line: int
+
+
+def files_of_modules() -> dict[str, Path]:
+    files = {"sample": ROOT / "sample.py"}
+    for folder in ("meshgpt", "tokenizer", "train"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = parts[1:] if folder == "meshgpt" else parts
+            files[".".join(part for part in parts if part != "__init__") or "meshgpt"] = path
+    return files
+
+
+FILES = files_of_modules()
+TREES = {module: ast.parse(path.read_text(), str(path)) for module, path in FILES.items()}
+
+
+def imports(module: str) -> Iterator[Import]:
+    """Every import statement of a module, wherever it stands, and `import_module` with a literal name.
+
+    Not those for a module that is run (`python -m meshgpt.train.vqvae`): it is a command line then, and nobody's library.
+    """
+    path = FILES[module]
+    package = ["meshgpt", *module.split(".")] if path.name == "__init__.py" else ["meshgpt", *module.split(".")[:-1]]
+
+    def walk(node: ast.AST, inside: tuple[str, ...]) -> Iterator[Import]:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+            return
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, ".".join(inside), node.lineno) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (Import(f"{start}.{alias.name}", ".".join(inside), node.lineno) for alias in node.names)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (Import(word.value, ".".join(inside), node.lineno) for word in node.args[:1] if isinstance(word, ast.Constant))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inside = (*inside, node.name)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inside)
+
+    yield from walk(TREES[module], ())
+
+
+def target(name: str) -> str | None:
+    """The module of ours that an imported name is, or is found in; None for what is not ours and for `meshgpt` itself.
+
+    Importing anything of ours runs `meshgpt/__init__.py`, so that one needs no row; names it finds on first use count as their homes.
+    """
+    if name.split(".")[0] != "meshgpt":
+        return None
+    rest = name.removeprefix("meshgpt").removeprefix(".")
+    if rest in meshgpt._HOMES:
+        return meshgpt._HOMES[rest].removeprefix("meshgpt.")
+    while rest and rest not in FILES and rest not in MAY_IMPORT:
+        rest = rest.rpartition(".")[0]
+    return rest or None
+
+
+def edges() -> Iterator[tuple[str, str, Import]]:
+    for module in FILES:
+        for found in imports(module):
+            if (imported := target(found.name)) and imported != module:
+                yield module, imported, found
+
+
+def test_every_module_has_a_row_and_every_row_a_module():
+    modules = set(FILES) - {"meshgpt"}
+    unknown = sorted(modules - set(MAY_IMPORT))
+    assert not unknown, f"new modules {unknown}: add a row to MAY_IMPORT in tests/test_architecture.py that says what they may import"
+    stale = sorted(set(MAY_IMPORT) - modules)
+    assert not stale, f"there are no files for the rows {stale} of MAY_IMPORT"
+
+
+def test_imports_follow_the_table():
+    wrong = [
+        f"{FILES[module].relative_to(ROOT)}:{found.line}: {module} imports {imported}; its row allows: {MAY_IMPORT[module] or 'nothing'}"
+        for module, imported, found in edges()
+        if module in MAY_IMPORT and not any(fnmatch(imported, allowed) for allowed in MAY_IMPORT[module].split())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_way_back_stays_inside_its_method():
+    wrong = [
+        f"{module} imports {imported} in {found.inside or 'its top'}, line {found.line}; only {ONLY_INSIDE[module, imported]} may"
+        for module, imported, found in edges()
+        if (module, imported) in ONLY_INSIDE and found.inside != ONLY_INSIDE[module, imported]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_command_line_knows_the_command_line_and_training():
+    wrong = []
+    for module, imported, found in edges():
+        if imported == "cli" and module != "sample":
+            wrong.append(f"{module} imports cli, line {found.line}")
+        if imported.split(".")[0] == "train" and module != "cli" and module.split(".")[0] != "train":
+            wrong.append(f"{module} imports {imported}, line {found.line}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_imported_in_a_circle():
+    after: dict[str, set[str]] = {module: set() for module in FILES}
+    for module, imported, _ in edges():
+        if (module, imported) not in ONLY_INSIDE and imported in FILES:
+            after[module].add(imported)
+    while leaves := [module for module, needs in after.items() if not needs]:
+        for leaf in leaves:
+            del after[leaf]
+        for needs in after.values():
+            needs.difference_update(leaves)
+    assert not after, f"among these modules there is a circle of imports: { ({k: sorted(v) for k, v in after.items()}) }"
+
+
+def test_our_folders_are_imported_by_their_full_names():
+    wrong = [
+        f"{FILES[module].relative_to(ROOT)}:{found.line}: write meshgpt.{found.name}, or another's file of that name may be found first"
+        for module in FILES
+        for found in imports(module)
+        if found.name.split(".")[0] in ("tokenizer", "train")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def foreign(module: str) -> Iterator[tuple[str, Import]]:
+    for found in imports(module):
+        root = found.name.split(".")[0]
+        if root != "meshgpt" and root not in sys.stdlib_module_names:
+            yield root, found
+
+
+def test_heavy_libraries_are_imported_where_they_are_used():
+    wrong = [
+        f"{FILES[module].relative_to(ROOT)}:{found.line}: {root} at the top; import it inside the function that uses it"
+        for module in FILES
+        for root, found in foreign(module)
+        if not found.inside and root not in LIGHT and root not in AT_THE_TOP.get(module, "").split()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_dependencies_are_what_is_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=!~\[; ]", text)[0].replace("_", "-").lower() for text in project["dependencies"]}
+    names = importlib.metadata.packages_distributions()
+    used = {
+        name.replace("_", "-").lower()
+        for root in {root for module in FILES for root, _ in foreign(module)}
+        for name in names.get(root, [f"{root} (not installed)"])
+    }
+    assert used <= declared, f"imported, but no dependency in pyproject.toml: {sorted(used - declared)}"
+    idle = declared - used - set(FOR_OTHERS)
+    assert not idle, f"dependencies that nothing imports: {sorted(idle)}; drop them, or say in FOR_OTHERS why they are there"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, meshgpt; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert "meshgpt" in loaded
+    assert not set(loaded) & {"torch", "numpy", "transformers", "trimesh", "open3d", "datasets", "accelerate", "pyarrow", "tyro", "rich"}
+
+
+def test_names_say_something():
+    empty = [path.relative_to(ROOT) for path in FILES.values() if EMPTY_NAMES & set(path.relative_to(ROOT).with_suffix("").parts)]
+    assert not empty, f"name these after the idea they hold: {[str(path) for path in empty]}"
+
+
+def lengths_of_functions() -> dict[str, int]:
+    return {
+        f"{FILES[module].relative_to(ROOT)}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+def test_functions_are_short():
+    lengths = lengths_of_functions()
+    long = {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION}
+    assert not long, f"more than {LONGEST_FUNCTION} lines: {long}"
+    p95 = statistics.quantiles(lengths.values(), n=20)[-1]
+    longest = dict(itertools.islice(sorted(lengths.items(), key=lambda item: -item[1]), 10))
+    assert p95 <= P95_FUNCTION, f"one function in twenty has more than {p95:.0f} lines, {P95_FUNCTION} are the budget; longest: {longest}"
+
+
+def test_files_are_short():
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES.values()}
+    long = {name: count for name, count in lines.items() if count > LONGEST_FILE}
+    assert not long, f"more than {LONGEST_FILE} lines; is there a second idea in {long}?"
+
+
+def test_shapes_are_checked_in_the_package():
+    from meshgpt.mesh import weld
+
+    with pytest.raises(jaxtyping.TypeCheckError, match="corners"):
+        weld(np.zeros((4, 9), dtype=np.int64))
+
+
+def test_shapes_are_checked_in_the_folders_beside_it():
+    from meshgpt.tokenizer.coords import CoordsTokenizer
+
+    with pytest.raises(jaxtyping.TypeCheckError, match="corners"):
+        CoordsTokenizer(16).encode(np.zeros((4, 9), dtype=np.int64))
