@@ -25,22 +25,24 @@ from meshgpt.tokenizer.interface import Grammar
 @dataclass(frozen=True)
 class Sampling:
     """How ids are drawn. `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says; `follow` is
-    the strength of the surface guide, in nats for each hundredth of the cube; with `edges` manifold no edge gets more than two faces."""
+    the strength of the surface guide, in nats for each hundredth of the cube; `close` is what ids gain that close an open edge,
+    in nats; with `edges` manifold no edge gets more than two faces."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
     follow: float = 1.0
+    close: float = 1.0
     max_faces: int = 800
     min_faces: int = 1
     edges: Literal["manifold", "any"] = "manifold"
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0 or self.follow < 0:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0 or min(self.follow, self.close) < 0:
             raise ValueError(
-                f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p}, guidance {self.guidance} and follow "
-                f"{self.follow} do not fit; use temperature, top-k, guidance and follow of at least 0, and top-p in (0, 1]"
+                f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p}, guidance {self.guidance}, follow {self.follow} "
+                f"and close {self.close} do not fit; use top-p in (0, 1], and at least 0 for the others"
             )
         if self.edges not in ("manifold", "any"):
             raise ValueError(f"edges {self.edges!r} do not fit; use 'manifold' or 'any'")
@@ -91,7 +93,8 @@ def generate(
             if slot == 0 and step < sampling.min_faces:
                 legal[legal[:, :-1].any(1), -1] = False
             uniform = torch.tensor([draw.random() for draw in draws])
-            ids = writer.pick(torch.from_numpy(legal), uniform)
+            closing = np.stack([grammar.closing(state) for state in states]) if sampling.close else None
+            ids = writer.pick(torch.from_numpy(legal), uniform, closing)
             if slot == 0:
                 running &= ids != network.config.vocab
                 if not running.any():
@@ -122,7 +125,9 @@ class _Writer:
         self.opened = self.opened[:, :0]
 
     @torch.inference_mode()
-    def pick(self, legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"]) -> Int[np.ndarray, "b"]:
+    def pick(
+        self, legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"], closing: Float[np.ndarray, "b vocab"] | None
+    ) -> Int[np.ndarray, "b"]:
         memory = Memory(*self.usage, self.memory.hint(self.opened))
         logits = self.network.slot_logits(self.hidden, self.opened, memory, self.seen).cpu()
         if self.guided:
@@ -131,6 +136,8 @@ class _Writer:
         if self.guide is not None:
             bias = self.guide.bias(self.opened[: len(logits)], None if self.last is None else self.last[: len(logits)]).cpu()
             logits[:, : bias.shape[1]] += bias
+        if closing is not None:
+            logits[:, : closing.shape[1]] += self.sampling.close * torch.from_numpy(closing).float()
         return pick(logits, legal[:, : logits.shape[1]], uniform, self.sampling).numpy()
 
     @torch.inference_mode()

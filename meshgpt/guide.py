@@ -54,7 +54,8 @@ class SurfaceGuide:
         """`positions` of the cloud, in the cube."""
         self.spelling, self.strength = spelling, strength
         device = spelling.offsets.device
-        self.spacing = spacing(positions)
+        # What neither the cloud nor the field can tell apart is free.
+        self.slack = spacing(positions) + REACH / (RESOLUTION - 1)
         self.field = torch.from_numpy(distance_field(positions)).float().to(device)[None, None]
 
     def bias(self, opened: Int[Tensor, "b s"], last: Int[Tensor, "b w"] | None) -> Float[Tensor, "b vocab"]:
@@ -69,7 +70,7 @@ class SurfaceGuide:
             fixed = sum(share * corner for share, corner in zip(shares, corners, strict=False))
             asked.append(fixed[:, None] + shares[-1] * candidates)
         apart = self.distance(torch.stack(asked, 1))
-        off = (apart - self.spelling.blur[level] - self.spacing).clamp(min=0).amax(1)
+        off = (apart - self.spelling.blur[level] - self.slack).clamp(min=0).amax(1)
         for lowest in ground:
             off = off + (lowest[:, None, 1] - candidates[..., 1] - self.spelling.blur[level]).clamp(min=0)
         return -self.strength / UNIT * off

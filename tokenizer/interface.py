@@ -9,11 +9,11 @@ END is the id `vocab`. It takes a step of its own, and it belongs to the model, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 
 State = Any
 # Vertices that there are for each that is in use, from which on none can be used up: a vertex bars at most its neighbours.
@@ -30,6 +30,10 @@ class Grammar(Protocol):
 
     def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
         """One flag for each id 0 .. vocab - 1 and, last, for END."""
+        ...
+
+    def closing(self, state: State) -> Float[np.ndarray, "vocab"]:
+        """For each id how many open edges it helps to close; zeros where the grammar does not know edges."""
         ...
 
     def advance(self, state: State, id: int) -> State:
@@ -72,29 +76,33 @@ Neighbours = dict[Vertex, frozenset[Vertex]]
 
 class FaceState(NamedTuple):
     """Ids of the open face, and of the whole ones: the thirds of each pair of vertices, how many faces each vertex has,
-    and where the edges of the faces lead, from each vertex and to it."""
+    where the edges of the faces lead, from each vertex and to it, and the first vertex of the last face."""
 
     open: tuple[int, ...]
     thirds: dict[frozenset[Vertex], frozenset[Vertex]]
     fans: dict[Vertex, int]
     ahead: Neighbours
     behind: Neighbours
+    last: Vertex | None
 
 
 class FaceGrammar:
     """A step is a face, a face is three vertices of `spell` ids each: three different ones, and never the same three again.
 
     With `manifold` each edge is walked at most once in each direction: no edge has more than two faces, and neighbours face the
-    same way. END comes between faces only. In which order vertices and faces come is left open.
+    same way; and vertices that differ in their last id only are one vertex, since that is less than a cell apart.
+
+    END comes between faces only. In which order vertices and faces come is left open.
     """
 
-    def __init__(self, vocab: int, spell: int, manifold: bool = False) -> None:
+    def __init__(self, vocab: int, spell: int, manifold: bool = False, height: Callable[[Vertex], float] | None = None) -> None:
+        """`height` says where a vertex stands in the order in which first vertices of faces come, where that is known."""
         if vocab**spell < 3:
             raise ValueError(f"{vocab} ids, {spell} to a vertex, tell fewer than three vertices apart; use more of them")
-        self.vocab, self.spell, self.manifold = vocab, spell, manifold
+        self.vocab, self.spell, self.manifold, self.height = vocab, spell, manifold, height
 
     def start(self) -> FaceState:
-        return FaceState((), {}, {}, {}, {})
+        return FaceState((), {}, {}, {}, {}, None)
 
     def legal(self, state: FaceState) -> Bool[np.ndarray, "ids"]:
         whole, opened = self._split(state.open)
@@ -106,21 +114,50 @@ class FaceGrammar:
             if vertex[: len(opened)] == opened:
                 barred[vertex[len(opened)]] = barred.get(vertex[len(opened)], 0) + 1
         mask[[id for id, count in barred.items() if count >= ways]] = False
+        if self.manifold and 0 < len(opened) == self.spell - 1:
+            known = [vertex[-1] for vertex in state.fans if vertex[:-1] == opened and mask[vertex[-1]]]
+            mask[: self.vocab] &= np.isin(np.arange(self.vocab), known) if known else True
         return mask
+
+    def closing(self, state: FaceState) -> Float[np.ndarray, "vocab"]:
+        """An edge is open while it is walked in one direction only; a face closes it by walking back."""
+        whole, opened = self._split(state.open)
+        counts = np.zeros(self.vocab)
+        for vertex in self._inviting(state, whole):
+            if vertex[: len(opened)] == opened:
+                counts[vertex[len(opened)]] = max(1, counts[vertex[len(opened)]])
+        return counts
+
+    def _inviting(self, state: FaceState, whole: list[Vertex]) -> set[Vertex]:
+        """Vertices at whose open edges the face would grow."""
+        none: frozenset[Vertex] = frozenset()
+        if not whole:
+            open = {tail for tail, heads in state.ahead.items() if heads - state.behind.get(tail, none)}
+            return self._lowest(open, state.last)
+        a, last = whole[0], whole[-1]
+        inviting = state.behind.get(last, none) - state.ahead.get(last, none)
+        return set(inviting | (state.ahead.get(a, none) - state.behind.get(a, none)) if len(whole) == 2 else inviting)
 
     def advance(self, state: FaceState, id: int) -> FaceState:
         opened = (*state.open, int(id))
         if len(opened) < 3 * self.spell:
             return state._replace(open=opened)
         a, b, c = self._split(opened)[0]
-        thirds, fans, ahead, behind = (dict(part) for part in state[1:])
+        thirds, fans, ahead, behind = (dict(part) for part in state[1:5])
         for tail, head, third in ((a, b, c), (b, c, a), (c, a, b)):
             pair = frozenset((tail, head))
             thirds[pair] = thirds.get(pair, frozenset()) | {third}
             fans[third] = fans.get(third, 0) + 1
             ahead[tail] = ahead.get(tail, frozenset()) | {head}
             behind[head] = behind.get(head, frozenset()) | {tail}
-        return FaceState((), thirds, fans, ahead, behind)
+        return FaceState((), thirds, fans, ahead, behind, a)
+
+    def _lowest(self, open: set[Vertex], last: Vertex | None) -> set[Vertex]:
+        """Of the vertices with open edges those where a mesh written in order would go on."""
+        if self.height is None or last is None:
+            return open
+        ahead = [vertex for vertex in open if self.height(vertex) >= self.height(last)]
+        return {min(ahead, key=self.height)} if ahead else set()
 
     def _split(self, opened: tuple[int, ...]) -> tuple[list[Vertex], tuple[int, ...]]:
         whole = [opened[at : at + self.spell] for at in range(0, len(opened) - self.spell + 1, self.spell)]

@@ -12,8 +12,9 @@ b  rows      f  faces      n  vertices of the whole batch      c  width of a cod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -225,7 +226,17 @@ class VQVAETokenizer:
         return canonical(self.network.decode(steps, keep, surface)[0].cpu().numpy())
 
     def grammar(self, manifold: bool = False) -> Grammar:
-        return FaceGrammar(self.vocab, self.spell, manifold)
+        return FaceGrammar(self.vocab, self.spell, manifold, self._height())
+
+    def _height(self) -> Callable[[tuple[int, ...]], float]:
+        """Canonical order, as far as codes without the decoder tell: by y, then z, then x."""
+        offsets = self.offsets.cpu().double().numpy()[:, [1, 2, 0]] @ np.array([1, 1e-2, 1e-4])
+
+        @cache
+        def height(vertex: tuple[int, ...]) -> float:
+            return float(offsets[list(vertex)].sum())
+
+        return height
 
     @property
     def places(self) -> Float[Tensor, "vocab 3"]:

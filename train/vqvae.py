@@ -35,7 +35,7 @@ class VQVAEOptions:
     out: str
     """Folder of the run and its model."""
     model: VQVAEConfig = field(default_factory=VQVAEConfig)
-    loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=4_000, learning_rate=2e-3))
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=4_000, learning_rate=6e-4))
     max_faces: int = 800
     """Larger meshes are left out."""
     noise_bins: float = 0.5

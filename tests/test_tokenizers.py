@@ -1,0 +1,324 @@
+"""The law that every tokenizer obeys, and grammars that lead nowhere but to meshes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from meshgpt.conditioners import PointCloudConfig
+from meshgpt.mesh import BINS, canonical
+from meshgpt.tokenizer import TOKENIZERS, CoordsTokenizer, MeshTokenizer, build, describe
+from meshgpt.tokenizer.interface import FaceGrammar, Grammar
+from meshgpt.tokenizer.vqvae import VQVAE, VQVAETokenizer, pad_faces
+
+NONE = np.zeros((0, 3, 3), dtype=np.int64)
+
+
+def test_the_fixture_has_every_tokenizer():
+    assert set(TOKENIZERS) == {"coords", "vqvae"}, "give the new one a place in the fixture `tokenizer` of conftest.py"
+
+
+def test_tokenizers_are_what_the_interface_says(tokenizer):
+    assert isinstance(tokenizer, MeshTokenizer)
+    assert isinstance(tokenizer.grammar(), Grammar)
+    assert tokenizer.width % tokenizer.spell == 0
+    assert (tokenizer.places is None) == (tokenizer.offsets is None)
+    assert tokenizer.places is None or tokenizer.places.shape == tokenizer.offsets.shape == (tokenizer.vocab, 3)
+
+
+def test_decode_undoes_encode_or_the_loss_is_declared(tokenizer, real):
+    for number, corners in enumerate(real if not tokenizer.lossy else real[::10]):
+        back = tokenizer.decode(tokenizer.encode(corners))
+        if not tokenizer.lossy:
+            np.testing.assert_array_equal(back, corners, err_msg=f"mesh {number}")
+        np.testing.assert_array_equal(back, canonical(back), err_msg=f"mesh {number} comes back out of order")
+        assert back.min() >= 0
+        assert back.max() < tokenizer.bins
+
+
+def test_an_untrained_vqvae_is_off_by_some_bins(tiny_vqvae, real, record_property):
+    """It starts as the identity, quantized to a first codebook of 256 places: far from exact, and far from chance (32 bins)."""
+    assert tiny_vqvae.lossy
+    faces = pad_faces(real[::10])
+    network = tiny_vqvae.network
+    off = (network.decode(network.encode(faces), faces.keep) - faces.corners).abs()[faces.keep].float()
+    record_property("mean error in bins", float(off.mean()))
+    assert 0.1 < off.mean() < 6
+    assert off.median() <= 4
+
+
+def test_ids_are_ids(tokenizer, real):
+    for corners in real[::20]:
+        ids = tokenizer.encode(corners)
+        assert ids.shape == (len(corners), tokenizer.width)
+        assert ids.dtype == np.int64
+        assert ids.min() >= 0
+        assert ids.max() < tokenizer.vocab
+        np.testing.assert_array_equal(tokenizer.encode(corners), ids)
+        np.testing.assert_array_equal(tokenizer.decode(ids), tokenizer.decode(ids))
+
+
+def test_nothing_is_nothing(tokenizer):
+    ids = tokenizer.encode(NONE)
+    assert ids.shape == (0, tokenizer.width)
+    np.testing.assert_array_equal(tokenizer.decode(ids), NONE)
+
+
+def test_a_vertex_has_the_same_ids_in_every_face(tokenizer, real):
+    for corners in real[::20]:
+        ids = tokenizer.encode(corners).reshape(-1, tokenizer.spell).tolist()
+        known: dict[tuple, list] = {}
+        for vertex, spelled in zip(corners.reshape(-1, 3).tolist(), ids, strict=True):
+            assert known.setdefault(tuple(vertex), spelled) == spelled
+
+
+def test_other_meshes_of_a_batch_change_nothing(tiny_vqvae, real):
+    few = real[3:7]
+    faces = pad_faces(few)
+    together = tiny_vqvae.network.encode(faces)
+    for row, corners in enumerate(few):
+        np.testing.assert_array_equal(together[row, : len(corners)], tiny_vqvae.encode(corners))
+    decoded = tiny_vqvae.network.decode(together, faces.keep)
+    for row, corners in enumerate(few):
+        np.testing.assert_array_equal(canonical(decoded[row, : len(corners)].numpy()), tiny_vqvae.decode(tiny_vqvae.encode(corners)))
+
+
+def test_a_tokenizer_is_described_and_built_again(tokenizer):
+    again = build(describe(tokenizer))
+    for name in ("bins", "vocab", "width", "spell", "lossy"):
+        assert getattr(again, name) == getattr(tokenizer, name)
+    assert describe(again) == describe(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"name": "walk"}, "the tokenizer 'walk' is unknown; this meshgpt has coords, vqvae"),
+        ({}, "the tokenizer None is unknown"),
+        ({"name": "vqvae", "vqvae": {"dims": 3}}, "tokenizer.vqvae has the unknown field 'dims'"),
+        ({"name": "coords", "bins": 1}, "1 bins do not fit; use 2 to 1024"),
+        ({"name": "coords"}, "bins"),
+        ({"name": "vqvae"}, "vqvae"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(description, message):
+    with pytest.raises(ValueError, match=message):
+        build(description)
+
+
+@pytest.mark.parametrize("bins", [1, 0, 1025])
+def test_bins_that_do_not_fit_are_refused(bins):
+    with pytest.raises(ValueError, match=f"^{bins} bins do not fit; use 2 to 1024$"):
+        CoordsTokenizer(bins)
+
+
+@pytest.mark.parametrize("low_high", [(-1, 5), (0, 128)])
+def test_corners_outside_of_the_bins_are_refused(tokenizer, real, low_high):
+    corners = real[0].copy()
+    corners[2, 1, 0], corners[1, 0, 2] = low_high
+    low, high = corners.min(), corners.max()
+    with pytest.raises(ValueError, match=rf"^corners run from {low} to {high}; with 128 bins they must lie in 0 \.\. 127$"):
+        tokenizer.encode(corners)
+
+
+@pytest.mark.parametrize("wrong", [-1, "vocab"])
+def test_a_wrong_id_is_named_with_its_place_and_the_cure(tokenizer, real, wrong):
+    ids = tokenizer.encode(real[0])
+    ids[5, 7] = ids[6, 0] = wrong = tokenizer.vocab if wrong == "vocab" else wrong
+    with pytest.raises(ValueError, match=rf"^id {wrong} of face 5, slot 7 is no (bin|code); cut the sequence there with ids\[:5\]$"):
+        tokenizer.decode(ids)
+    tokenizer.decode(ids[:5])
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (4, 10)])
+def test_ids_of_another_width_are_refused(tokenizer, shape):
+    with pytest.raises(ValueError, match=rf"^ids of shape \(4, {shape[1]}\) are no faces of .*; pass an array of shape \(faces, 9\)$"):
+        tokenizer.decode(np.zeros(shape, dtype=np.int64))
+
+
+# Grammars
+
+
+def walk(grammar: Grammar, width: int, rng: np.random.Generator, faces: int, low: float = 0.0, ends: bool = False) -> np.ndarray:
+    """Random legal ids, `low` of the time the lowest; END only where nothing else is left, unless `ends`."""
+    state, ids = grammar.start(), []
+    while len(ids) < faces * width:
+        legal = grammar.legal(state)
+        if (not legal[:-1].any() or ends) and rng.choice(np.flatnonzero(legal)) == len(legal) - 1:
+            break
+        choices = np.flatnonzero(legal[:-1])
+        ids.append(int(choices[0] if rng.random() < low else rng.choice(choices)))
+        state = grammar.advance(state, ids[-1])
+    assert len(ids) % width == 0, "END came inside a step"
+    return np.array(ids, dtype=np.int64).reshape(-1, width)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.9])
+@pytest.mark.parametrize("bins", [2, 3, 16, BINS])
+def test_random_walks_of_coords_are_canonical_meshes(bins, low):
+    tokenizer = CoordsTokenizer(bins)
+    for seed in range(25):
+        ids = walk(tokenizer.grammar(), 9, np.random.default_rng(seed), 30, low)
+        corners = tokenizer.decode(ids)
+        np.testing.assert_array_equal(corners, canonical(corners))
+        assert len(corners) == len(ids) > 0
+
+
+@pytest.mark.parametrize("low", [0.0, 0.7])
+@pytest.mark.parametrize(("vocab", "spell"), [(3, 1), (5, 1), (2, 2), (3, 2), (2, 3), (256, 3)])
+def test_random_walks_of_faces_have_no_degenerate_and_no_repeated_face(vocab, spell, low):
+    for seed in range(25):
+        ids = walk(FaceGrammar(vocab, spell), 3 * spell, np.random.default_rng(seed), 30, low)
+        faces = [frozenset(map(tuple, face)) for face in ids.reshape(-1, 3, spell).tolist()]
+        assert all(len(face) == 3 for face in faces)
+        assert len(set(faces)) == len(faces) > 0
+
+
+def test_a_walk_through_few_vertices_ends_with_all_faces():
+    """Four vertices have four faces, five have ten: the grammar must find every one of them and then end."""
+    for vocab, spell, faces in ((3, 1, 1), (4, 1, 4), (2, 2, 4), (5, 1, 10)):
+        for seed in range(20):
+            assert len(walk(FaceGrammar(vocab, spell), 3 * spell, np.random.default_rng(seed), 99)) == faces
+
+
+def test_random_walks_decode(tokenizer):
+    for seed in range(10):
+        ids = walk(tokenizer.grammar(), tokenizer.width, np.random.default_rng(seed), 20)
+        corners = tokenizer.decode(ids)
+        np.testing.assert_array_equal(corners, canonical(corners))
+
+
+def test_walks_may_end_after_any_face():
+    lengths = {len(walk(CoordsTokenizer(2).grammar(), 9, np.random.default_rng(seed), 60, ends=True)) for seed in range(40)}
+    assert {0, 1, 2} <= lengths
+
+
+def futures_of_coords(bins: int) -> list[np.ndarray]:
+    """The ids of every face there is, in canonical order."""
+    places = list(itertools.product(range(bins), repeat=3))
+    triples = itertools.permutations(range(len(places)), 3)
+    return [np.array([places[corner] for corner in face]).reshape(-1) for face in triples if face[0] == min(face)]
+
+
+def allowed_ids(faces: list[np.ndarray], opened: list[int], vocab: int) -> np.ndarray:
+    """Ids that some whole face goes on with."""
+    mask = np.zeros(vocab + 1, dtype=bool)
+    mask[[face[len(opened)] for face in faces if face[: len(opened)].tolist() == opened]] = True
+    mask[vocab] = not opened
+    return mask
+
+
+def steps_with_futures(grammar: Grammar, faces: list[np.ndarray], ordered: bool, rng: np.random.Generator, low: float) -> Iterator[tuple]:
+    """Walk at random; at each id the grammar's answer, and that of looking at every face that could still come."""
+    state, vocab = grammar.start(), len(grammar.legal(grammar.start())) - 1
+    spell = len(faces[0]) // 3
+    while faces:
+        opened: list[int] = []
+        while len(opened) < 3 * spell:
+            legal = grammar.legal(state)
+            yield legal, allowed_ids(faces, opened, vocab)
+            choices = np.flatnonzero(legal[:vocab])
+            opened.append(int(choices[0] if rng.random() < low else rng.choice(choices)))
+            state = grammar.advance(state, opened[-1])
+        taken = {tuple(vertex) for vertex in np.reshape(opened, (3, spell)).tolist()}
+        faces = [
+            face
+            for face in faces
+            if {tuple(vertex) for vertex in face.reshape(3, spell).tolist()} != taken and (not ordered or face.tolist() > opened)
+        ]
+    yield grammar.legal(state), allowed_ids([], [], vocab)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.6, 0.9])
+def test_coords_allow_exactly_what_leads_to_a_face(low):
+    faces = futures_of_coords(2)
+    for seed in range(4):
+        for found, wanted in steps_with_futures(CoordsTokenizer(2).grammar(), faces, True, np.random.default_rng(seed), low):
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("vocab", "spell"), [(4, 1), (2, 2), (6, 1), (2, 3)])
+def test_faces_allow_exactly_what_leads_to_a_face(vocab, spell):
+    vertices = list(itertools.product(range(vocab), repeat=spell))
+    faces = [np.array(face).reshape(-1) for face in itertools.permutations(vertices, 3)]
+    for seed in range(3):
+        for found, wanted in steps_with_futures(FaceGrammar(vocab, spell), faces, False, np.random.default_rng(seed), 0.3):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_grammar_needs_three_vertices():
+    with pytest.raises(ValueError, match=r"^2 ids, 1 to a vertex, tell fewer than three vertices apart; use more of them$"):
+        FaceGrammar(2, 1)
+
+
+def test_advancing_leaves_the_given_state_as_it_was(tokenizer):
+    grammar, rng = tokenizer.grammar(), np.random.default_rng(0)
+    state = grammar.start()
+    for _ in range(4 * tokenizer.width):
+        before = grammar.legal(state)
+        one, two = rng.choice(np.flatnonzero(before[:-1]), 2)
+        grammar.advance(state, int(one))
+        after = grammar.advance(state, int(two))
+        np.testing.assert_array_equal(grammar.legal(state), before)
+        state = after
+
+
+def written_faces(ids: np.ndarray, spell: int) -> np.ndarray:
+    """Without the faces that a lossy tokenizer has made degenerate or equal to an earlier one."""
+    seen: set[frozenset] = set()
+    keep = []
+    for step in ids:
+        face = frozenset(map(tuple, step.reshape(-1, spell).tolist()))
+        keep.append(len(face) == 3 and face not in seen)
+        seen.add(face)
+    return ids[keep]
+
+
+def test_every_real_mesh_is_legal(tokenizer, real):
+    for number, corners in enumerate(real[:: 24 if not tokenizer.lossy else 48]):
+        ids = tokenizer.encode(corners)
+        ids = written_faces(ids, tokenizer.spell) if tokenizer.lossy else ids
+        grammar = tokenizer.grammar()
+        state = grammar.start()
+        for at, id in enumerate(ids.reshape(-1).tolist()):
+            legal = grammar.legal(state)
+            assert legal[id], f"mesh {number}: id {id} at {at} is refused"
+            assert legal[-1] == (at % tokenizer.width == 0)
+            state = grammar.advance(state, id)
+        assert grammar.legal(state)[-1]
+
+
+# What only the VQ-VAE has
+
+
+def test_corners_with_the_same_codes_are_one_vertex(tiny_vqvae, real):
+    """So that no crack opens: what the decoder thinks of a vertex in one face, it thinks in all of them."""
+    ids = tiny_vqvae.encode(real[2])
+    with_keep = pad_faces([real[2]])
+    corners = tiny_vqvae.network.decode(tiny_vqvae.network.encode(with_keep), with_keep.keep)[0].reshape(-1, 3).tolist()
+    codes = ids.reshape(-1, tiny_vqvae.spell).tolist()
+    assert len({(*code, *corner) for code, corner in zip(codes, corners, strict=True)}) == len({tuple(code) for code in codes})
+
+
+def test_a_decoder_without_a_shape_does_not_look_at_the_context(tiny_vqvae, real):
+    ids = tiny_vqvae.encode(real[0])
+    context = np.random.default_rng(0).random((50, 6)).astype(np.float32)
+    np.testing.assert_array_equal(tiny_vqvae.decode(ids, context), tiny_vqvae.decode(ids))
+
+
+def test_a_decoder_with_a_shape_does(tiny_vqvae, real):
+    trained = tiny_vqvae.network.config
+    network = VQVAE(replace(trained, shape=PointCloudConfig(vectors=4, dim=32, layers=1, heads=2, out=trained.dim))).eval()
+    network.load_state_dict(tiny_vqvae.network.state_dict(), strict=False)
+    torch.nn.init.normal_(network.decoder.shift.weight, std=0.05)
+    tokenizer = VQVAETokenizer(network)
+    ids = tokenizer.encode(real[0])
+    one, two = (np.random.default_rng(seed).random((50, 6)).astype(np.float32) for seed in (0, 1))
+    seen = [tokenizer.decode(ids, context) for context in (one, two, None)]
+    assert all(len(a) != len(b) or (a != b).any() for a, b in itertools.combinations(seen, 2))
+    np.testing.assert_array_equal(tokenizer.decode(ids, one), seen[0])
