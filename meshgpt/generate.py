@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from meshgpt.guide import SurfaceGuide
 from meshgpt.memory import Memory, RunningMemory
 from meshgpt.steps import Seen, StepModel
 from meshgpt.tokenizer.interface import Grammar
@@ -24,25 +23,22 @@ from meshgpt.tokenizer.interface import Grammar
 
 @dataclass(frozen=True)
 class Sampling:
-    """How ids are drawn. `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says; `follow` is
-    the strength of the surface guide, in nats for each hundredth of the cube; `close` is what ids gain that close an open edge,
-    in nats; with `edges` manifold no edge gets more than two faces."""
+    """How ids are drawn. `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says; with `edges`
+    manifold no edge gets more than two faces."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = 1.0
-    follow: float = 1.0
-    close: float = 1.0
+    guidance: float = 1.5
     max_faces: int = 800
     min_faces: int = 1
     edges: Literal["manifold", "any"] = "manifold"
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0 or min(self.follow, self.close) < 0:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
             raise ValueError(
-                f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p}, guidance {self.guidance}, follow {self.follow} "
-                f"and close {self.close} do not fit; use top-p in (0, 1], and at least 0 for the others"
+                f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p} and guidance {self.guidance} do not fit; "
+                "use temperature, top-k and guidance of at least 0, and top-p in (0, 1]"
             )
         if self.edges not in ("manifold", "any"):
             raise ValueError(f"edges {self.edges!r} do not fit; use 'manifold' or 'any'")
@@ -74,13 +70,12 @@ def generate(
     grammar: Grammar,
     seeds: Sequence[int],
     sampling: Sampling,
-    guide: SurfaceGuide | None = None,
 ) -> Iterator[Int[np.ndarray, "b w"]]:
     """Yield one step for all rows until every row has ended or the limit is reached; a row that has ended is filled with -1.
 
     `blank` is the same rows without their condition, for guidance; None leaves guidance out.
     """
-    writer = _Writer(network, seen, blank, sampling, guide)
+    writer = _Writer(network, seen, blank, sampling)
     states = [grammar.start() for _ in seeds]
     draws = [np.random.default_rng(seed) for seed in seeds]
     running = np.ones(len(seeds), dtype=bool)
@@ -93,8 +88,7 @@ def generate(
             if slot == 0 and step < sampling.min_faces:
                 legal[legal[:, :-1].any(1), -1] = False
             uniform = torch.tensor([draw.random() for draw in draws])
-            closing = np.stack([grammar.closing(state) for state in states]) if sampling.close else None
-            ids = writer.pick(torch.from_numpy(legal), uniform, closing)
+            ids = writer.pick(torch.from_numpy(legal), uniform)
             if slot == 0:
                 running &= ids != network.config.vocab
                 if not running.any():
@@ -109,15 +103,14 @@ class _Writer:
     """The network with everything that it keeps between ids: cache, memory and the open step; rows twice with guidance."""
 
     @torch.inference_mode()
-    def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling, guide: SurfaceGuide | None) -> None:
-        self.network, self.sampling, self.guide = network, sampling, guide
+    def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
+        self.network, self.sampling = network, sampling
         self.guided = blank is not None and sampling.guidance != 1
         self.seen = seen.joined(blank) if self.guided else seen
         self.cache, self.hidden = network.begin(self.seen, sampling.max_faces)
         rows = len(self.seen.prefix.vectors)
         self.memory = RunningMemory(rows, network.config.spell, network.config.vocab, self.hidden.device)
         self.opened = torch.zeros(rows, 0, dtype=torch.long, device=self.hidden.device)
-        self.last: Tensor | None = None
 
     @torch.inference_mode()
     def open_step(self) -> None:
@@ -125,19 +118,12 @@ class _Writer:
         self.opened = self.opened[:, :0]
 
     @torch.inference_mode()
-    def pick(
-        self, legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"], closing: Float[np.ndarray, "b vocab"] | None
-    ) -> Int[np.ndarray, "b"]:
+    def pick(self, legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"]) -> Int[np.ndarray, "b"]:
         memory = Memory(*self.usage, self.memory.hint(self.opened))
         logits = self.network.slot_logits(self.hidden, self.opened, memory, self.seen).cpu()
         if self.guided:
             wanted, blank = logits.log_softmax(-1).chunk(2)
             logits = blank + self.sampling.guidance * (wanted - blank)
-        if self.guide is not None:
-            bias = self.guide.bias(self.opened[: len(logits)], None if self.last is None else self.last[: len(logits)]).cpu()
-            logits[:, : bias.shape[1]] += bias
-        if closing is not None:
-            logits[:, : closing.shape[1]] += self.sampling.close * torch.from_numpy(closing).float()
         return pick(logits, legal[:, : logits.shape[1]], uniform, self.sampling).numpy()
 
     @torch.inference_mode()
@@ -147,7 +133,6 @@ class _Writer:
 
     @torch.inference_mode()
     def close_step(self) -> Int[np.ndarray, "b w"]:
-        self.last = self.opened
         self.memory.advance(self.opened)
         if self.cache.length < self.cache.capacity:
             self.hidden = self.network.read_step(self.opened, self.seen, self.cache)

@@ -20,7 +20,6 @@ from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.generate import Sampling, generate
-from meshgpt.guide import Spelling, SurfaceGuide
 from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
 from meshgpt.metrics import fit_to_cloud
 from meshgpt.precision import fast_float32
@@ -109,7 +108,7 @@ class MeshGPT:
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
         steps: list[np.ndarray] = []
-        for step in self.stream(shown, seeds, sampling, self._guide(cloud, fit, sampling)):
+        for step in self.stream(shown, seeds, sampling):
             steps.append(step)
             progress(len(steps))
         width = self.tokenizer.width
@@ -122,16 +121,7 @@ class MeshGPT:
         points = surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
         return self.network.cloud.prepare(points, np.random.default_rng(seed))
 
-    def _guide(self, cloud: Cloud, fit: Fit, sampling: Sampling) -> SurfaceGuide | None:
-        """The surface guide, for tokenizers whose ids add up to positions."""
-        if not sampling.follow or not isinstance(self.tokenizer, VQVAETokenizer):
-            return None
-        spelling = Spelling(self.tokenizer.origin, self.tokenizer.offsets, self.tokenizer.blur)
-        return SurfaceGuide(fit.apply(cloud.positions), spelling, sampling.follow)
-
-    def stream(
-        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, guide: SurfaceGuide | None = None
-    ) -> Iterator[Int[np.ndarray, "b w"]]:
+    def stream(self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling) -> Iterator[Int[np.ndarray, "b w"]]:
         """Steps as they are written, a row for each seed; -1 in rows that have ended."""
         points = torch.from_numpy(shown)[None].to(self.network.start.device)
         with torch.inference_mode():
@@ -139,7 +129,7 @@ class MeshGPT:
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
         learned = isinstance(self.tokenizer, VQVAETokenizer)
         grammar = self.tokenizer.grammar(sampling.edges == "manifold") if learned else self.tokenizer.grammar()
-        yield from generate(self.network, seen, blank, grammar, seeds, sampling, guide)
+        yield from generate(self.network, seen, blank, grammar, seeds, sampling)
 
     def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
         dropped = torch.tensor([drop], device=points.device)

@@ -81,12 +81,8 @@ class SampleOptions:
     """Choose among the k likeliest only; 0 means all."""
     top_p: float = 1.0
     """Choose among the likeliest that together have this probability."""
-    guidance: float = 1.0
+    guidance: float = 1.5
     """Above 1 the network minds the cloud more than it has learned to (classifier-free guidance), which takes twice the time."""
-    follow: float = 1.0
-    """How strictly faces keep to the surface of the cloud; 0 leaves that to the network."""
-    close: float = 1.0
-    """How much faces are preferred that close open edges; 0 leaves that to the network."""
     edges: Literal["manifold", "any"] = "manifold"
     """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
     max_faces: int = 800

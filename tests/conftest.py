@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: no test may need it
@@ -68,11 +69,13 @@ def real(val) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def kit(tmp_path) -> Callable[..., Path]:
-    """A folder with train.parquet and val.parquet, both holding the few smallest meshes of the validation split."""
+def kit(tmp_path, real) -> Callable[..., Path]:
+    """A folder with train.parquet and val.parquet, both holding the few smallest fitting meshes of the validation split."""
 
-    def make(count: int) -> Path:
-        table = pq.read_table(VAL).sort_by("n_faces")
+    def make(count: int, fits: Callable[[np.ndarray], bool] = lambda corners: True) -> Path:
+        table = pq.read_table(VAL)
+        smallest = np.argsort(table["n_faces"].to_numpy(), kind="stable").tolist()
+        table = table.take(list(itertools.islice((index for index in smallest if fits(real[index])), count)))
         folder = tmp_path / f"kit-{count}"
         folder.mkdir()
         for split in ("train", "val"):

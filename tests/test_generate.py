@@ -106,7 +106,7 @@ def test_the_only_legal_id_is_picked_however_unlikely():
     [
         (
             {"temperature": -1.0},
-            r"^temperature -1.0, .* do not fit; use temperature, top-k .* of at least 0, and top-p in \(0, 1\]$",
+            r"^temperature -1.0, .* do not fit; use temperature, top-k and guidance of at least 0, and top-p in \(0, 1\]$",
         ),
         ({"top_k": -1}, "top-k -1"),
         ({"top_p": 0.0}, "top-p 0.0"),
@@ -265,10 +265,10 @@ def greedy_in_words(network: StepModel, seen: Seen, grammar: Grammar, faces: int
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("places", [False, True])
-def test_what_is_written_is_what_the_network_thinks(write, tiny_steps, surface, places):
+@pytest.mark.parametrize(("places", "manifold"), [(False, False), (True, False), (True, True)])
+def test_what_is_written_is_what_the_network_thinks(write, tiny_steps, surface, places, manifold):
     """What generation keeps between ids (cache, memory, open step) is what training sees of whole sequences."""
-    network, grammar = tiny_steps(8, places=places), FaceGrammar(8, 3)
+    network, grammar = tiny_steps(8, places=places), FaceGrammar(8, 3, manifold)
     (ids,) = write(grammar, network, [0], Sampling(temperature=0.0, max_faces=5, min_faces=5))
     np.testing.assert_array_equal(ids, greedy_in_words(network, network.see(surface(1)), grammar, 5))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +103,6 @@ def test_a_tokenizer_is_described_and_built_again(tokenizer):
         ({"name": "vqvae", "vqvae": {"dims": 3}}, "tokenizer.vqvae has the unknown field 'dims'"),
         ({"name": "coords", "bins": 1}, "1 bins do not fit; use 2 to 1024"),
         ({"name": "coords"}, "bins"),
-        ({"name": "vqvae"}, "vqvae"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(description, message):
@@ -170,7 +169,7 @@ def test_random_walks_of_coords_are_canonical_meshes(bins, low):
 
 
 @pytest.mark.parametrize("low", [0.0, 0.7])
-@pytest.mark.parametrize(("vocab", "spell"), [(3, 1), (5, 1), (2, 2), (3, 2), (2, 3), (256, 3)])
+@pytest.mark.parametrize(("vocab", "spell"), [(3, 1), (5, 1), (2, 2), (256, 3)])
 def test_random_walks_of_faces_have_no_degenerate_and_no_repeated_face(vocab, spell, low):
     for seed in range(25):
         ids = walk(FaceGrammar(vocab, spell), 3 * spell, np.random.default_rng(seed), 30, low)
@@ -213,8 +212,16 @@ def allowed_ids(faces: list[np.ndarray], opened: list[int], vocab: int) -> np.nd
     return mask
 
 
-def steps_with_futures(grammar: Grammar, faces: list[np.ndarray], ordered: bool, rng: np.random.Generator, low: float) -> Iterator[tuple]:
-    """Walk at random; at each id the grammar's answer, and that of looking at every face that could still come."""
+Face = tuple[tuple[int, ...], ...]
+
+
+def steps_with_futures(
+    grammar: Grammar, faces: list[np.ndarray], fits: Callable[[Face, Face], bool], rng: np.random.Generator, low: float
+) -> Iterator[tuple]:
+    """Walk at random; at each id the grammar's answer, and that of looking at every face that could still come.
+
+    `fits` says of two faces whether the second may come anywhere after the first.
+    """
     state, vocab = grammar.start(), len(grammar.legal(grammar.start())) - 1
     spell = len(faces[0]) // 3
     while faces:
@@ -225,30 +232,61 @@ def steps_with_futures(grammar: Grammar, faces: list[np.ndarray], ordered: bool,
             choices = np.flatnonzero(legal[:vocab])
             opened.append(int(choices[0] if rng.random() < low else rng.choice(choices)))
             state = grammar.advance(state, opened[-1])
-        taken = {tuple(vertex) for vertex in np.reshape(opened, (3, spell)).tolist()}
-        faces = [
-            face
-            for face in faces
-            if {tuple(vertex) for vertex in face.reshape(3, spell).tolist()} != taken and (not ordered or face.tolist() > opened)
-        ]
+        written = as_face(opened, spell)
+        faces = [face for face in faces if fits(written, as_face(face, spell))]
     yield grammar.legal(state), allowed_ids([], [], vocab)
+
+
+def as_face(ids: np.ndarray | list[int], spell: int) -> Face:
+    return tuple(map(tuple, np.reshape(ids, (3, spell)).tolist()))
+
+
+def other_corners(before: Face, after: Face) -> bool:
+    return set(before) != set(after)
+
+
+def in_order(before: Face, after: Face) -> bool:
+    return before < after and other_corners(before, after)
+
+
+def edges_of(face: Face) -> set[tuple]:
+    return {(face[at], face[(at + 1) % 3]) for at in range(3)}
+
+
+def other_edges(before: Face, after: Face) -> bool:
+    return other_corners(before, after) and not edges_of(before) & edges_of(after)
 
 
 @pytest.mark.parametrize("low", [0.0, 0.6, 0.9])
 def test_coords_allow_exactly_what_leads_to_a_face(low):
     faces = futures_of_coords(2)
-    for seed in range(4):
-        for found, wanted in steps_with_futures(CoordsTokenizer(2).grammar(), faces, True, np.random.default_rng(seed), low):
+    for seed in range(3):
+        for found, wanted in steps_with_futures(CoordsTokenizer(2).grammar(), faces, in_order, np.random.default_rng(seed), low):
             np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(("vocab", "spell"), [(4, 1), (2, 2), (6, 1), (2, 3)])
-def test_faces_allow_exactly_what_leads_to_a_face(vocab, spell):
+# A manifold walk of several ids to a vertex welds near vertices, which narrows the last id; so it is counted out for one id alone.
+@pytest.mark.parametrize(
+    ("vocab", "spell", "manifold"), [(4, 1, False), (2, 2, False), (6, 1, False), (2, 3, False), (4, 1, True), (5, 1, True), (7, 1, True)]
+)
+def test_faces_allow_exactly_what_leads_to_a_face(vocab, spell, manifold):
     vertices = list(itertools.product(range(vocab), repeat=spell))
     faces = [np.array(face).reshape(-1) for face in itertools.permutations(vertices, 3)]
-    for seed in range(3):
-        for found, wanted in steps_with_futures(FaceGrammar(vocab, spell), faces, False, np.random.default_rng(seed), 0.3):
+    for seed in range(2):
+        grammar, rng = FaceGrammar(vocab, spell, manifold), np.random.default_rng(seed)
+        for found, wanted in steps_with_futures(grammar, faces, other_edges if manifold else other_corners, rng, 0.3):
             np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("vocab", "spell"), [(5, 1), (9, 1), (3, 2), (2, 3), (256, 3)])
+def test_manifold_walks_give_an_edge_two_faces_that_face_the_same_way(vocab, spell):
+    for seed in range(6):
+        ids = walk(FaceGrammar(vocab, spell, manifold=True), 3 * spell, np.random.default_rng(seed), 30, low=0.3)
+        faces = [as_face(face, spell) for face in ids]
+        edges = list(itertools.chain(*map(edges_of, faces)))
+        assert len(set(edges)) == len(edges) > 0
+        assert len(set(map(frozenset, faces))) == len(faces)
+        assert all(len(set(face)) == 3 for face in faces)
 
 
 def test_a_grammar_needs_three_vertices():

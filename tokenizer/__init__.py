@@ -26,7 +26,10 @@ def build(description: dict[str, Any]) -> MeshTokenizer:
     if name not in TOKENIZERS:
         raise ValueError(f"the tokenizer {name!r} is unknown; this meshgpt has {', '.join(TOKENIZERS)}")
     if name == "vqvae":
-        return VQVAETokenizer(VQVAE(from_json(VQVAEConfig, description.get("vqvae", {}), "tokenizer.vqvae")))
+        sizes = description.get("vqvae")
+        if not isinstance(sizes, dict):
+            raise ValueError(f"the tokenizer's sizes 'vqvae' are {sizes!r}; an object fits")
+        return VQVAETokenizer(VQVAE(from_json(VQVAEConfig, sizes, "tokenizer.vqvae")))
     bins = description.get("bins")
     if not isinstance(bins, int):
         raise ValueError(f"the tokenizer's bins are {bins!r}; a whole number fits")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Int, Integer
 
 from meshgpt.mesh import BINS
 
@@ -88,9 +88,6 @@ class CoordsGrammar:
         mask[: self.bins] = self._reachable(state.open[3 * len(done) :], low, high, excluded)
         mask[self.bins] = not state.open
         return mask
-
-    def closing(self, state: CoordsState) -> Float[np.ndarray, "vocab"]:
-        return np.zeros(self.bins)
 
     def advance(self, state: CoordsState, id: int) -> CoordsState:
         opened = (*state.open, int(id))

@@ -9,11 +9,11 @@ END is the id `vocab`. It takes a step of its own, and it belongs to the model, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Int, Integer
 
 State = Any
 # Vertices that there are for each that is in use, from which on none can be used up: a vertex bars at most its neighbours.
@@ -30,10 +30,6 @@ class Grammar(Protocol):
 
     def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
         """One flag for each id 0 .. vocab - 1 and, last, for END."""
-        ...
-
-    def closing(self, state: State) -> Float[np.ndarray, "vocab"]:
-        """For each id how many open edges it helps to close; zeros where the grammar does not know edges."""
         ...
 
     def advance(self, state: State, id: int) -> State:
@@ -76,14 +72,13 @@ Neighbours = dict[Vertex, frozenset[Vertex]]
 
 class FaceState(NamedTuple):
     """Ids of the open face, and of the whole ones: the thirds of each pair of vertices, how many faces each vertex has,
-    where the edges of the faces lead, from each vertex and to it, and the first vertex of the last face."""
+    and where the edges of the faces lead, from each vertex and to it."""
 
     open: tuple[int, ...]
     thirds: dict[frozenset[Vertex], frozenset[Vertex]]
     fans: dict[Vertex, int]
     ahead: Neighbours
     behind: Neighbours
-    last: Vertex | None
 
 
 class FaceGrammar:
@@ -95,14 +90,13 @@ class FaceGrammar:
     END comes between faces only. In which order vertices and faces come is left open.
     """
 
-    def __init__(self, vocab: int, spell: int, manifold: bool = False, height: Callable[[Vertex], float] | None = None) -> None:
-        """`height` says where a vertex stands in the order in which first vertices of faces come, where that is known."""
+    def __init__(self, vocab: int, spell: int, manifold: bool = False) -> None:
         if vocab**spell < 3:
             raise ValueError(f"{vocab} ids, {spell} to a vertex, tell fewer than three vertices apart; use more of them")
-        self.vocab, self.spell, self.manifold, self.height = vocab, spell, manifold, height
+        self.vocab, self.spell, self.manifold = vocab, spell, manifold
 
     def start(self) -> FaceState:
-        return FaceState((), {}, {}, {}, {}, None)
+        return FaceState((), {}, {}, {}, {})
 
     def legal(self, state: FaceState) -> Bool[np.ndarray, "ids"]:
         whole, opened = self._split(state.open)
@@ -119,45 +113,19 @@ class FaceGrammar:
             mask[: self.vocab] &= np.isin(np.arange(self.vocab), known) if known else True
         return mask
 
-    def closing(self, state: FaceState) -> Float[np.ndarray, "vocab"]:
-        """An edge is open while it is walked in one direction only; a face closes it by walking back."""
-        whole, opened = self._split(state.open)
-        counts = np.zeros(self.vocab)
-        for vertex in self._inviting(state, whole):
-            if vertex[: len(opened)] == opened:
-                counts[vertex[len(opened)]] = max(1, counts[vertex[len(opened)]])
-        return counts
-
-    def _inviting(self, state: FaceState, whole: list[Vertex]) -> set[Vertex]:
-        """Vertices at whose open edges the face would grow."""
-        none: frozenset[Vertex] = frozenset()
-        if not whole:
-            open = {tail for tail, heads in state.ahead.items() if heads - state.behind.get(tail, none)}
-            return self._lowest(open, state.last)
-        a, last = whole[0], whole[-1]
-        inviting = state.behind.get(last, none) - state.ahead.get(last, none)
-        return set(inviting | (state.ahead.get(a, none) - state.behind.get(a, none)) if len(whole) == 2 else inviting)
-
     def advance(self, state: FaceState, id: int) -> FaceState:
         opened = (*state.open, int(id))
         if len(opened) < 3 * self.spell:
             return state._replace(open=opened)
         a, b, c = self._split(opened)[0]
-        thirds, fans, ahead, behind = (dict(part) for part in state[1:5])
+        thirds, fans, ahead, behind = (dict(part) for part in state[1:])
         for tail, head, third in ((a, b, c), (b, c, a), (c, a, b)):
             pair = frozenset((tail, head))
             thirds[pair] = thirds.get(pair, frozenset()) | {third}
             fans[third] = fans.get(third, 0) + 1
             ahead[tail] = ahead.get(tail, frozenset()) | {head}
             behind[head] = behind.get(head, frozenset()) | {tail}
-        return FaceState((), thirds, fans, ahead, behind, a)
-
-    def _lowest(self, open: set[Vertex], last: Vertex | None) -> set[Vertex]:
-        """Of the vertices with open edges those where a mesh written in order would go on."""
-        if self.height is None or last is None:
-            return open
-        ahead = [vertex for vertex in open if self.height(vertex) >= self.height(last)]
-        return {min(ahead, key=self.height)} if ahead else set()
+        return FaceState((), thirds, fans, ahead, behind)
 
     def _split(self, opened: tuple[int, ...]) -> tuple[list[Vertex], tuple[int, ...]]:
         whole = [opened[at : at + self.spell] for at in range(0, len(opened) - self.spell + 1, self.spell)]

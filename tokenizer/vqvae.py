@@ -12,9 +12,8 @@ b  rows      f  faces      n  vertices of the whole batch      c  width of a cod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -226,17 +225,7 @@ class VQVAETokenizer:
         return canonical(self.network.decode(steps, keep, surface)[0].cpu().numpy())
 
     def grammar(self, manifold: bool = False) -> Grammar:
-        return FaceGrammar(self.vocab, self.spell, manifold, self._height())
-
-    def _height(self) -> Callable[[tuple[int, ...]], float]:
-        """Canonical order, as far as codes without the decoder tell: by y, then z, then x."""
-        offsets = self.offsets.cpu().double().numpy()[:, [1, 2, 0]] @ np.array([1, 1e-2, 1e-4])
-
-        @cache
-        def height(vertex: tuple[int, ...]) -> float:
-            return float(offsets[list(vertex)].sum())
-
-        return height
+        return FaceGrammar(self.vocab, self.spell, manifold)
 
     @property
     def places(self) -> Float[Tensor, "vocab 3"]:
@@ -248,16 +237,6 @@ class VQVAETokenizer:
         """How far a finer code moves a vertex, in cube units: codes are summed, and a position is linear in the sum."""
         weight = self.network.decoder.position.weight.detach()
         return self.network.quantizer.codebook.detach() @ weight.T / 2
-
-    @property
-    def origin(self) -> Float[Tensor, "3"]:
-        """Where a vertex would be without any code."""
-        return self.network.decoder.position.bias.detach() / 2
-
-    @property
-    def blur(self) -> tuple[float, ...]:
-        """How far, typically, the finer codes still move a vertex, after each level; cube units."""
-        return tuple(float(spread) ** 0.5 / 2 for spread in self.network.quantizer.spread)
 
     @property
     def _device(self) -> torch.device:

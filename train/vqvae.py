@@ -36,6 +36,7 @@ class VQVAEOptions:
     """Folder of the run and its model."""
     model: VQVAEConfig = field(default_factory=VQVAEConfig)
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=4_000, learning_rate=6e-4))
+    augment: Augmentation | None = field(default_factory=Augmentation)
     max_faces: int = 800
     """Larger meshes are left out."""
     noise_bins: float = 0.5
@@ -70,7 +71,7 @@ def run(options: VQVAEOptions) -> dict[str, float]:
     meshes, held_out = read_splits(options.data, options.max_faces)
     network = VQVAE(options.model)
     loop = Loop(VQVAEObjective(network, options.noise_bins), options.out, options.loop)
-    recipe = Recipe(bins=options.model.bins, augmentation=Augmentation(), seed=options.loop.seed)
+    recipe = Recipe(bins=options.model.bins, augmentation=options.augment, seed=options.loop.seed)
     batches = batches_for(meshes, options.loop, loop)
     training = loader(meshes, recipe, batches, loop.skip, options.loop.workers)
 
