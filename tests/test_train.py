@@ -156,6 +156,16 @@ def test_a_set_without_splits_is_split(kit):
     assert vqvae.read_splits(str(alone), 800)[1].ids == held_out.ids
 
 
+def test_a_run_starts_from_the_weights_of_a_trained_model(kit, tmp_path):
+    data = str(kit(4))
+    options = transformer.TransformerOptions(data, str(tmp_path / "one"), "coords", TINY, replace(SHORT, steps=2))
+    transformer.run(options)
+    still = replace(SHORT, steps=1, learning_rate=0.0)
+    transformer.run(replace(options, out=str(tmp_path / "two"), loop=still, start_from=str(tmp_path / "one")))
+    one, two = (MeshGPT.from_pretrained(tmp_path / name, device="cpu").network.state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 # By heart
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from meshgpt.checkpoint import load_into, tensors_of
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
 from meshgpt.model import MeshGPT, read_tokenizer
 from meshgpt.steps import StepModel, StepModelConfig
@@ -57,6 +58,8 @@ class TransformerOptions:
     """Larger meshes are left out."""
     drop: float = 0.1
     """Share of meshes shown without their cloud, for classifier-free guidance."""
+    start_from: str = ""
+    """A trained model (folder or hub name) of the same sizes and tokenizer, whose weights this run starts with."""
     validate_on: int = 200
     """Meshes of the validation split that are looked at each time."""
 
@@ -90,6 +93,9 @@ def run(options: TransformerOptions) -> dict[str, float]:
     tokenizer = read_tokenizer(options.tokenizer)
     meshes, held_out = read_splits(options.data, options.max_faces)
     network = new_network(tokenizer, options.model)
+    if options.start_from:
+        trained = MeshGPT.from_pretrained(options.start_from, device="cpu").network
+        load_into(network, tensors_of(trained), options.start_from)
     loop = Loop(TransformerObjective(network, tokenizer, options.drop), options.out, options.loop)
     learned = isinstance(tokenizer, VQVAETokenizer)
     if learned:
