@@ -217,21 +217,6 @@ def test_a_ply_cut_off_anywhere_is_refused(tmp_path, layout, polygons):
         assert one_sentence(caught)
 
 
-@pytest.mark.parametrize("sizes", [(3, 3), (4, 3)], ids=["even", "uneven"])
-def test_the_corners_of_a_face_may_be_its_last_list(tmp_path, sizes):
-    header = b"ply\nformat binary_little_endian 1.0\nelement vertex 4\n" + XYZ + b"element face 2\n"
-    header += b"property list uchar float texcoord\nproperty list uchar int vertex_indices\nend_header\n"
-    rows = b"".join(struct.pack(f"<B2fB{size}i", 2, 0.5, 0.5, size, *range(size)) for size in sizes)
-    path, whole = tmp_path / "last.ply", header + BOX.vertices[:4].astype("<f4").tobytes() + rows
-    path.write_bytes(whole)
-    np.testing.assert_array_equal(read_mesh(path).faces, [[0, 1, 2], [0, 2, 3], [0, 1, 2]][-sum(sizes) + 4 :])
-    for missing in range(1, 14):
-        path.write_bytes(whole[:-missing])
-        with pytest.raises(ValueError, match=r"^last\.ply is cut off: ") as caught:
-            read_mesh(path)
-        assert one_sentence(caught)
-
-
 def test_a_ply_that_promises_more_than_the_disk_holds_takes_no_memory(tmp_path):
     path = tmp_path / "huge.ply"
     for layout in FORMATS:
