@@ -85,7 +85,7 @@ COMMANDS = {
         (
             "meshgpt sample --cond examples/couch.ply",
             "meshgpt sample --cond scan.pcd --up z --out chair.obj --seed 1",
-            "meshgpt sample --cond chair.ply --best-of 8 --temperature 0.8",
+            "meshgpt sample --cond chair.ply --best-of 8",
             "meshgpt sample --cond scans --out meshes --no-picture",
         ),
         _sample,

@@ -95,9 +95,11 @@ class PointCloud(nn.Module):
 
 @dataclass(frozen=True)
 class SurroundingsConfig:
-    """The `nearest` points of each place, summed up in `out` numbers; offsets are seen in units of `reach`."""
+    """The `nearest` points of each place, summed up in `out` numbers; offsets are seen in units of `reach`. `around` points are
+    given out as they are."""
 
     nearest: int = 8
+    around: int = 64
     dim: int = 64
     out: int = 64
     reach: float = 0.1
@@ -127,9 +129,10 @@ class Surroundings(nn.Module):
         """The vector of each place, and its nearest points as they lie around it (offset and normal, nearest first)."""
         with torch.no_grad():
             near = self._nearest(surface, places)
-            offset = near[..., :3] / self.config.reach
+            few = near[:, :, : self.config.nearest]
+            offset = few[..., :3] / self.config.reach
             far = offset.norm(dim=-1, keepdim=True)
-            features = torch.cat([offset / far.clamp(min=1), far.clamp(max=8).log1p(), near[..., 3:]], -1)
+            features = torch.cat([offset / far.clamp(min=1), far.clamp(max=8).log1p(), few[..., 3:]], -1)
         seen = self.point(features)
         vectors = self.mix(torch.cat([seen[:, :, 0], seen.amax(2)], -1))
         if drop is not None:
@@ -141,6 +144,25 @@ class Surroundings(nn.Module):
         points = surface[..., :3]
         with torch.autocast(surface.device.type, enabled=False):
             squared = (places**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None, :] - 2 * places @ points.transpose(1, 2)
-        index = squared.topk(self.config.nearest, dim=-1, largest=False).indices
+        index = squared.topk(min(self.config.around, points.shape[1]), dim=-1, largest=False).indices
         near = surface[torch.arange(len(surface), device=surface.device)[:, None, None], index]
         return torch.cat([near[..., :3] - places[:, None], near[..., 3:]], -1)
+
+
+# Normals within a few degrees of an axis count nearly whole, others hardly.
+ACROSS = 8
+
+
+def profile(surface: Float[Tensor, "b p 6"], bins: int, drop: Bool[Tensor, "b"] | None = None) -> Float[Tensor, "b 3 bins 4"]:
+    """What the cloud looks like along each axis: how many points are in each bin, how many on planes across the axis (both as
+    log(1 + n)), and how near the bin is to the first and to the last point. Rows in `drop` see zeros."""
+    with torch.no_grad(), torch.autocast(surface.device.type, enabled=False):
+        at = ((surface[..., :3].float() + 0.5) * bins).clamp(0, bins - 1).transpose(1, 2)
+        cells = at.long()
+        empty = surface.new_zeros(len(surface), 3, bins, dtype=torch.float32)
+        points = empty.scatter_add(2, cells, torch.ones_like(at)).log1p()
+        planes = empty.scatter_add(2, cells, surface[..., 3:].float().transpose(1, 2).abs() ** ACROSS).log1p()
+        grid = torch.arange(bins, device=surface.device) + 0.5
+        first, last = (torch.exp(-((grid - end[..., None]) ** 2) / 2) for end in (at.amin(2), at.amax(2)))
+        seen = torch.stack([points, planes, first, last], -1)
+        return seen if drop is None else torch.where(drop[:, None, None, None], 0, seen)

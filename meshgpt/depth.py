@@ -19,20 +19,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from meshgpt.memory import AGES, HINTS, USES, Memory
+from meshgpt.boundary import EXPECTED
+from meshgpt.memory import AGES, HINTS, USES, Memory, cells_of, shifted
 from meshgpt.transformer import SwiGLU
 
 # A hint is right more often than not; training starts from there.
 HINT = 4.0
+EXPECTATION = 2.0
 # How near is near, in cube units: from under a bin to the size of a coarse cell.
 TOUCHES = (0.006, 0.015, 0.04)
+# How many points around, and how near their planes: many points show the planes that meet in a corner.
+PLANES = ((24, 0.006), (24, 0.02), (64, 0.01))
+NEAREST = 8
+TOUCHED = 2 * len(TOUCHES) + len(PLANES)
 
 
 class Places(NamedTuple):
-    """What the condition says of the ids that have a place in the cube: a vector each, and the points around it (offset, normal)."""
+    """What the condition says of the ids that have a place in the cube: a vector each, and the points around it (offset, normal);
+    and of any place: all points, and the profile of the cloud along each axis."""
 
     vectors: Float[Tensor, "b vocab p"]
     near: Float[Tensor, "b vocab m 6"]
+    surface: Float[Tensor, "b n 6"]
+    profile: Float[Tensor, "b 3 bins 4"]
 
     def of_ids(self, ids: Int[Tensor, "b t k"]) -> Float[Tensor, "b t k p"]:
         return self.vectors[torch.arange(len(ids), device=ids.device)[:, None, None], ids]
@@ -40,11 +49,20 @@ class Places(NamedTuple):
     def near_ids(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t m 6"]:
         return self.near[torch.arange(len(ids), device=ids.device)[:, None], ids]
 
+    def near_positions(self, positions: Float[Tensor, "b t 3"]) -> Float[Tensor, "b t m 6"]:
+        """The nearest points of any positions in the cube, as they lie around them."""
+        points = self.surface[..., :3]
+        with torch.autocast(points.device.type, enabled=False):
+            squared = (points**2).sum(-1)[:, None] - 2 * positions @ points.transpose(1, 2)
+        index = squared.topk(self.near.shape[2], dim=-1, largest=False).indices
+        near = self.surface[torch.arange(len(positions), device=positions.device)[:, None, None], index]
+        return torch.cat([near[..., :3] - positions[:, :, None], near[..., 3:]], -1)
+
     def select(self, rows: Tensor) -> Places:
-        return Places(self.vectors[rows], self.near[rows])
+        return Places(*(part[rows] for part in self))
 
     def joined(self, other: Places) -> Places:
-        return Places(torch.cat([self.vectors, other.vectors]), torch.cat([self.near, other.near]))
+        return Places(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,12 @@ class DepthConfig:
     layers: int = 2
     code: int = 96
     surroundings: int = 0
+    bins: int = 128
+
+    @property
+    def triangles(self) -> bool:
+        """A step is a triangle, so that its mesh has a boundary that asks for vertices."""
+        return self.width == 3 * self.spell
 
 
 class DepthDecoder(nn.Module):
@@ -82,11 +106,20 @@ class DepthDecoder(nn.Module):
         self.end = nn.Linear(config.dim, 1)
         self.age = _weights(vertices, config.dim, AGES)
         self.use = _weights(vertices, config.dim, USES)
+        if config.triangles:
+            self.awaited = _weights(config.width, EXPECTED * config.code, config.dim)
+            self.confidence = nn.Parameter(torch.zeros(config.width, config.dim, EXPECTED))
+        # How far each id moves a vertex, in bins, at each place in it; the tokenizer knows. Vertices are sorted by the sums.
+        self.register_buffer("shifts", torch.zeros(config.spell, config.vocab, 3))
+        self.axes = nn.Parameter(torch.zeros(config.width, config.dim, 3 * config.bins))
+        self.aligned = nn.Parameter(torch.zeros(config.width, config.dim, 3 * (vertices + (4 if config.surroundings else 0))))
         self.trust = nn.Parameter(torch.zeros(config.width, config.dim, HINTS))
         if config.surroundings:
             # What an id of a second slot adds to the place of the first one; the tokenizer knows.
             self.register_buffer("offsets", torch.zeros(config.vocab, 3))
-            self.touch = nn.Parameter(torch.zeros(vertices, config.dim, 2 * len(TOUCHES)))
+            self.touch = nn.Parameter(torch.zeros(vertices, config.dim, TOUCHED))
+            if config.spell > 2:
+                self.touch_finely = nn.Parameter(torch.zeros(vertices, config.dim, TOUCHED))
             self.seen_place = _weights(vertices, config.surroundings, config.dim)
             self.query_place = _weights(vertices, config.dim, config.surroundings)
         nn.init.normal_(self.codes.weight, std=1.0)
@@ -101,24 +134,50 @@ class DepthDecoder(nn.Module):
     ) -> Iterator[Float[Tensor, "b t ids"]]:
         """Logits of the given slots, one slot after another: of all ids, and for slot 0 of END behind them.
 
-        `ids` holds at least the ids before the last of the slots; `memory.hints` the hints of these slots.
+        `ids` holds at least the ids before the last of the slots; `memory.hints` and `memory.expected` what belongs to these slots.
         """
         before = self._before(ids[:, :, : slots[-1]], places, slots)
         x = self.base(hidden)[:, :, None] + self.slot[slots.start : slots.stop] + before
         x = x + _per_slot(self.codes(memory.hints[..., 0]), self.hinted[slots.start : slots.stop])
+        if self.config.triangles:
+            x = x + _per_slot(self.codes(memory.expected).flatten(3), self.awaited[slots.start : slots.stop])
         for norm, layer in zip(self.norms, self.layers, strict=False):
             x = x + layer(norm(x))
         x = self.norms[-1](x)
         for at, slot in enumerate(slots):
             vertex, level = divmod(slot, self.config.spell)
             logits = (x[:, :, at] @ self.query[slot] @ self.answers[level].T).float() + self.bias[slot]
+            if self.config.triangles:
+                logits = _raised(logits, memory.expected[:, :, at], (x[:, :, at] @ self.confidence[slot]).float() + EXPECTATION)
+            logits = logits + self._along_axes(x[:, :, at], ids, memory, places, slot)
             if level == 0:
                 yield self._remembered(logits, x[:, :, at], memory, places, vertex)
                 continue
             logits = self._hinted(logits, x[:, :, at], memory.hints[:, :, at], slot)
             if level == 1 and places is not None:
-                logits = logits + self._touching(x[:, :, at], places.near_ids(ids[:, :, slot - 1]), vertex)
+                logits = logits + self._touching(x[:, :, at] @ self.touch[vertex], places.near_ids(ids[:, :, slot - 1]))
+            if level == 2 and places is not None:
+                position = (shifted(ids[:, :, slot - 2 : slot], self.shifts) + 0.5) / self.config.bins - 0.5
+                logits = logits + self._touching(x[:, :, at] @ self.touch_finely[vertex], places.near_positions(position))
             yield logits
+
+    def _along_axes(
+        self, x: Float[Tensor, "b t e"], ids: Int[Tensor, "b t seen"], memory: Memory, places: Places | None, slot: int
+    ) -> Float[Tensor, "b t ids"]:
+        """Each id by the bins of the vertex that it would make: what the network thinks of them, whether earlier corners lie in them
+        (those of this step, then all), and what the cloud is like there."""
+        vertex, level = divmod(slot, self.config.spell)
+        whole = ids[:, :, : vertex * self.config.spell]
+        scores = (x @ self.axes[slot]).float().unflatten(-1, (3, self.config.bins))
+        weights = (x @ self.aligned[slot]).float().unflatten(-1, (3, -1))
+        scores = scores + weights[..., :1] * memory.crossed.log1p()
+        if vertex:
+            scores = scores.scatter_add(-1, cells_of(whole, self.shifts, self.config.bins), weights[..., 1 : vertex + 1])
+        if places is not None:
+            scores = scores + torch.einsum("btaf,banf->btan", weights[..., -4:], places.profile)
+        start = shifted(ids[:, :, slot - level : slot], self.shifts)
+        cells = (start[..., None] + self.shifts[level].T).round_().clamp_(0, self.config.bins - 1).long()
+        return scores.gather(-1, cells).sum(2)
 
     def _before(self, ids: Int[Tensor, "b t seen"], places: Places | None, slots: range) -> Float[Tensor, "b t s e"]:
         """The running sum of what the earlier slots of the step hold, for each slot now."""
@@ -132,8 +191,7 @@ class DepthDecoder(nn.Module):
 
     def _hinted(self, logits: Tensor, x: Tensor, hints: Int[Tensor, "b t h"], slot: int) -> Float[Tensor, "b t ids"]:
         start = logits.new_tensor([HINT, *[HINT / 2] * (HINTS - 1)])
-        trusted = torch.where(hints < self.config.vocab, (x @ self.trust[slot]).float() + start, 0)
-        return logits.scatter_add(-1, hints.clamp(max=self.config.vocab - 1), trusted)
+        return _raised(logits, hints, (x @ self.trust[slot]).float() + start)
 
     def _remembered(self, logits: Tensor, x: Tensor, memory: Memory, places: Places | None, vertex: int) -> Float[Tensor, "b t ids"]:
         logits = logits + torch.gather((x @ self.age[vertex]).float(), -1, memory.ages)
@@ -142,14 +200,21 @@ class DepthDecoder(nn.Module):
             logits = logits + ((x @ self.query_place[vertex]) @ places.vectors.transpose(1, 2)).float()
         return logits if vertex else torch.cat([logits, self.end(x).float()], -1)
 
-    def _touching(self, x: Tensor, near: Float[Tensor, "b t m 6"], vertex: int) -> Float[Tensor, "b t ids"]:
-        """Where would each second id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    def _touching(self, weights: Float[Tensor, "b t k"], near: Float[Tensor, "b t m 6"]) -> Float[Tensor, "b t ids"]:
+        """Where would each id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
+        with torch.no_grad(), torch.autocast(near.device.type, enabled=False):
             points, normals = near.float().split(3, -1)
-            apart, beside = _squared_apart(points, self.offsets), _quadric(points, normals, self.offsets)
-            touching = [torch.exp(squared / (-2 * touch**2)) for touch in TOUCHES for squared in (apart, beside)]
-        weights = ((x @ self.touch[vertex]).float() + 1).unbind(-1)
-        return sum(weight[..., None] * how for weight, how in zip(weights, touching, strict=True))
+            apart = _squared_apart(points[..., :NEAREST, :], self.offsets)
+            beside = {count: _quadric(points[..., :count, :], normals[..., :count, :], self.offsets) for count in (NEAREST, *dict(PLANES))}
+            touching = [torch.exp(squared / (-2 * touch**2)) for touch in TOUCHES for squared in (apart, beside[NEAREST])]
+            touching += [torch.exp(beside[count] / (-2 * touch**2)) for count, touch in PLANES]
+        return sum(weight[..., None] * how for weight, how in zip((weights.float() + 1).unbind(-1), touching, strict=True))
+
+
+def _raised(logits: Float[Tensor, "b t ids"], which: Int[Tensor, "b t k"], by: Float[Tensor, "b t k"]) -> Float[Tensor, "b t ids"]:
+    """Logits with some ids raised; an id behind the last one stands for none."""
+    ids = logits.shape[-1]
+    return logits.scatter_add(-1, which.clamp(max=ids - 1), torch.where(which < ids, by, 0))
 
 
 def _squared_apart(points: Float[Tensor, "b t m 3"], offsets: Float[Tensor, "ids 3"]) -> Float[Tensor, "b t ids"]:

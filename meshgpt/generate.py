@@ -16,23 +16,29 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from meshgpt.memory import Memory, RunningMemory
+from meshgpt.memory import RunningMemory
 from meshgpt.steps import Seen, StepModel
 from meshgpt.tokenizer.interface import Grammar
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How ids are drawn. `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says; with `edges`
-    manifold no edge gets more than two faces."""
+    """How ids are drawn.
+
+    `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says. With `edges` manifold no edge gets
+    more than two faces; with closed, moreover, none is left with one before the mesh goes on elsewhere. With `bounds` cloud
+    vertices stay in the cloud's box and faces come bottom up. With `until` covered a mesh ends as soon as the cloud lies on it.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = 1.5
-    max_faces: int = 800
+    guidance: float = 1.0
+    max_faces: int = 256
     min_faces: int = 1
-    edges: Literal["manifold", "any"] = "manifold"
+    edges: Literal["closed", "manifold", "any"] = "closed"
+    bounds: Literal["cloud", "none"] = "cloud"
+    until: Literal["covered", "end"] = "covered"
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
@@ -40,8 +46,14 @@ class Sampling:
                 f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p} and guidance {self.guidance} do not fit; "
                 "use temperature, top-k and guidance of at least 0, and top-p in (0, 1]"
             )
-        if self.edges not in ("manifold", "any"):
-            raise ValueError(f"edges {self.edges!r} do not fit; use 'manifold' or 'any'")
+        if self.edges not in ("closed", "manifold", "any"):
+            raise ValueError(f"edges {self.edges!r} do not fit; use 'closed', 'manifold' or 'any'")
+        if self.bounds not in ("cloud", "none") or (self.bounds == "none" and self.edges == "closed"):
+            raise ValueError(
+                f"bounds {self.bounds!r} do not fit edges {self.edges!r}; use 'cloud', or 'none' with edges 'manifold' or 'any'"
+            )
+        if self.until not in ("covered", "end"):
+            raise ValueError(f"until {self.until!r} does not fit; use 'covered' or 'end'")
         if not 1 <= self.min_faces <= self.max_faces:
             raise ValueError(f"{self.min_faces} to {self.max_faces} faces do not fit; use 1 <= min-faces <= max-faces")
 
@@ -109,18 +121,16 @@ class _Writer:
         self.seen = seen.joined(blank) if self.guided else seen
         self.cache, self.hidden = network.begin(self.seen, sampling.max_faces)
         rows = len(self.seen.prefix.vectors)
-        self.memory = RunningMemory(rows, network.config.spell, network.config.vocab, self.hidden.device)
+        self.memory = RunningMemory(rows, network.config.width, network.depth.shifts, network.config.bins, self.hidden.device)
         self.opened = torch.zeros(rows, 0, dtype=torch.long, device=self.hidden.device)
 
     @torch.inference_mode()
     def open_step(self) -> None:
-        self.usage = self.memory.before_step()
         self.opened = self.opened[:, :0]
 
     @torch.inference_mode()
     def pick(self, legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"]) -> Int[np.ndarray, "b"]:
-        memory = Memory(*self.usage, self.memory.hint(self.opened))
-        logits = self.network.slot_logits(self.hidden, self.opened, memory, self.seen).cpu()
+        logits = self.network.slot_logits(self.hidden, self.opened, self.memory.within_step(self.opened), self.seen).cpu()
         if self.guided:
             wanted, blank = logits.log_softmax(-1).chunk(2)
             logits = blank + self.sampling.guidance * (wanted - blank)

@@ -2,20 +2,25 @@
 
 A step holds `width` ids, `spell` of them to a vertex. A mesh uses each vertex in about six faces, so most vertices are old ones;
 but a step is written by one hidden vector, which cannot hold the fine codes of every vertex that might come back. This memory
-looks them up: once the first id of a vertex is chosen, `hints` says how vertices that began so went on.
+looks them up: once the first id of a vertex is chosen, `hints` says how vertices that began so went on. Where a step is a
+triangle, `expected` says which vertices the boundary of the mesh so far asks for.
 
-It knows ids. It does not know meshes or networks.
+It knows ids, and how they sort. It does not know networks.
 
-b  rows      t  steps      w  ids of a step      k  vertices of a step      h  hints, the latest first
+b  rows      t  steps      w  ids of a step      k  vertices of a step      h  hints, the latest first      e  expected
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from meshgpt.boundary import EXPECTED, Boundary, Expected, Vertex
 
 AGES = 11
 USES = 8
@@ -28,16 +33,24 @@ class Memory(NamedTuple):
     ages   0: the id never began a vertex in an earlier step; i: it last did 2^(i-1) .. 2^i - 1 steps ago
     uses   how many vertices of earlier steps the id began, up to USES - 1
     hints  the ids that followed the same beginning of a vertex, each another one than the hint before it; `vocab` for none
+    expected   the ids of the vertices that the boundary asks for, as far as they begin like the open vertex; `vocab` for none
+    crossed    how many corners of earlier steps lie in each bin of each axis
     """
 
     ages: Int[Tensor, "b t ids"]
     uses: Int[Tensor, "b t ids"]
     hints: Int[Tensor, "b t w h"]
+    expected: Int[Tensor, "b t w e"]
+    crossed: Int[Tensor, "b t 3 bins"]
 
 
-def remember(ids: Int[Tensor, "b t w"], spell: int, vocab: int) -> Memory:
-    """The memory at each of t + 1 steps of whole sequences; the last one is the step that may be END (its hints are empty)."""
-    return Memory(*_usage(ids[..., ::spell], vocab), _hints(ids, spell, vocab))
+def remember(ids: Int[Tensor, "b t w"], shifts: Float[Tensor, "spell vocab 3"], bins: int) -> Memory:
+    """The memory at each of t + 1 steps of whole sequences; the last one is the step that may be END (its hints are empty).
+
+    `shifts` says how far (x, y, z, in bins) each id moves a vertex, at each place in it; the sums sort the vertices.
+    """
+    spell, vocab, _ = shifts.shape
+    return Memory(*_usage(ids[..., ::spell], vocab), _hints(ids, spell, vocab), _expected(ids, shifts), _crossed(ids, shifts, bins))
 
 
 def _usage(starts: Int[Tensor, "b t k"], vocab: int) -> tuple[Tensor, Tensor]:
@@ -94,22 +107,109 @@ def _latest(key: Int[Tensor, "n"], id: Int[Tensor, "n"], none: int) -> Int[Tenso
     return found
 
 
+def shifted(spelled: Int[Tensor, "*n begun"], shifts: Float[Tensor, "spell vocab 3"]) -> Float[Tensor, "*n 3"]:
+    """Where vertices (or, with fewer ids than they have, their beginnings) are, in bins."""
+    return sum((shifts[at][spelled[..., at]] for at in range(spelled.shape[-1])), shifts.new_zeros(3).expand(*spelled.shape[:-1], 3))
+
+
+def _crossed(ids: Int[Tensor, "b t w"], shifts: Float[Tensor, "spell vocab 3"], bins: int) -> Int[Tensor, "b t1 3 bins"]:
+    rows, steps, _ = ids.shape
+    counts = torch.zeros(rows, steps + 1, 3, bins, dtype=torch.int32, device=ids.device)
+    cells = cells_of(ids, shifts, bins)
+    counts[:, 1:].scatter_add_(3, cells, torch.ones_like(cells, dtype=torch.int32))
+    return counts.cumsum(1, dtype=torch.int32)
+
+
+def cells_of(ids: Int[Tensor, "*n w"], shifts: Float[Tensor, "spell vocab 3"], bins: int) -> Int[Tensor, "*n 3 k"]:
+    """The bins of each vertex of each step on each axis."""
+    spell = len(shifts)
+    spelled = ids.reshape(*ids.shape[:-1], ids.shape[-1] // spell, spell)
+    return shifted(spelled, shifts).round().long().clamp(0, bins - 1).transpose(-1, -2)
+
+
+# More than the bins of an axis, and enough for sums a little below the first bin.
+REACH = 1 << 16
+
+
+def vertices_of(ids: Int[Tensor, "n w"], shifts: Float[Tensor, "spell vocab 3"]) -> list[list[Vertex]]:
+    """The vertices of each step as tuples that sort by (y, z, x): their rank, then their ids."""
+    spelled = ids.reshape(len(ids), ids.shape[1] // len(shifts), len(shifts))
+    bins = shifted(spelled, shifts).round().long() + REACH // 2
+    rank = (bins[..., 1] * REACH + bins[..., 2]) * REACH + bins[..., 0]
+    return [[tuple(vertex) for vertex in step] for step in torch.cat([rank[..., None], spelled], -1).tolist()]
+
+
+def _expected(ids: Int[Tensor, "b t w"], shifts: Float[Tensor, "spell vocab 3"]) -> Int[Tensor, "b t1 w e"]:
+    rows, steps, width = ids.shape
+    spell, vocab, _ = shifts.shape
+    expected = torch.full((rows, steps + 1, width, EXPECTED), vocab, dtype=ids.dtype, device=ids.device)
+    if width == 3 * spell:
+        shifts, on_cpu = shifts.cpu(), ids.cpu()
+        for row in range(rows):
+            expected[row] = torch.from_numpy(_expected_of_row(on_cpu[row], shifts)).to(ids.device)
+    return expected
+
+
+def _expected_of_row(ids: Int[Tensor, "t w"], shifts: Float[Tensor, "spell vocab 3"]) -> Int[np.ndarray, "t1 w e"]:
+    spell, vocab, _ = shifts.shape
+    boundary, none = Boundary(), (-1,) + (vocab,) * spell
+    found: list[Expected] = []
+    for a, b, c in vertices_of(ids, shifts):
+        found += [boundary.firsts(), boundary.seconds(a), boundary.thirds(a, b)]
+        boundary.add(a, b, c)
+    found += [boundary.firsts(), (None,) * EXPECTED, (None,) * EXPECTED]
+    spelled = np.array([[vertex or none for vertex in vertices] for vertices in found])[..., 1:]
+    opened = np.full((len(found), 1, spell), -1)
+    opened[: 3 * len(ids), 0] = ids.numpy().reshape(-1, spell)
+    alike = np.ones(spelled.shape[:2], dtype=bool)
+    out = np.empty((len(found), spell, EXPECTED), dtype=np.int64)
+    for level in range(spell):
+        out[:, level] = np.where(alike, spelled[..., level], vocab)
+        alike &= spelled[..., level] == opened[..., level]
+    return out.reshape(-1, 3 * spell, EXPECTED)
+
+
 class RunningMemory:
     """The same memory, step by step, for generation. Whoever generates makes one and passes it in."""
 
-    def __init__(self, rows: int, spell: int, vocab: int, device: torch.device) -> None:
-        self.spell, self.vocab, self.step = spell, vocab, 0
+    def __init__(self, rows: int, width: int, shifts: Float[Tensor, "spell vocab 3"], bins: int, device: torch.device) -> None:
+        self.width, self.shifts, self.step = width, shifts.cpu(), 0
+        self.spell, self.vocab, _ = spell, vocab, _ = shifts.shape
         self.last = torch.zeros(rows, vocab, dtype=torch.long, device=device)
         self.count = torch.zeros(rows, vocab, dtype=torch.long, device=device)
         self.vertices = torch.empty(rows, 0, spell, dtype=torch.long, device=device)
+        self.crossed = torch.zeros(rows, 3, bins, dtype=torch.int32, device=device)
+        self.boundaries = [Boundary() for _ in range(rows)]
+        self.asked: list[Expected] = []
+        self._usage: tuple[Tensor, Tensor] | None = None
 
-    def before_step(self) -> tuple[Int[Tensor, "b 1 ids"], Int[Tensor, "b 1 ids"]]:
-        """Ages and uses of the step that comes."""
-        ages = age_bucket(self.step + 1 - self.last, self.last > 0)
-        return ages[:, None], self.count.clamp(max=USES - 1)[:, None]
+    @property
+    def usage(self) -> tuple[Int[Tensor, "b 1 ids"], Int[Tensor, "b 1 ids"]]:
+        """Ages and uses before the open step."""
+        if self._usage is None:
+            ages = age_bucket(self.step + 1 - self.last, self.last > 0)
+            self._usage = ages[:, None], self.count.clamp(max=USES - 1)[:, None]
+        return self._usage
 
-    def hint(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b 1 1 h"]:
-        """For the slot after the `opened` ids of the open step: what followed the same beginning."""
+    def within_step(self, opened: Int[Tensor, "b s"]) -> Memory:
+        """The memory for the slot after the `opened` ids of the open step; slots are asked for one after another."""
+        return Memory(*self.usage, self._hint(opened), self._expect(opened), self.crossed[:, None])
+
+    def _expect(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b 1 1 e"]:
+        if self.width != 3 * self.spell:
+            return torch.full((len(opened), 1, 1, EXPECTED), self.vocab, device=opened.device)
+        level, spelled = opened.shape[1] % self.spell, opened.cpu()
+        if not level:
+            before = vertices_of(spelled, self.shifts)
+            self.asked = [_ask(boundary, vertices) for boundary, vertices in zip(self.boundaries, before, strict=True)]
+        begun = spelled[:, opened.shape[1] - level :].tolist()
+        ids = [
+            [vertex[1 + level] if vertex and list(vertex[1 : 1 + level]) == start else self.vocab for vertex in asked]
+            for asked, start in zip(self.asked, begun, strict=True)
+        ]
+        return torch.tensor(ids, device=opened.device)[:, None, None]
+
+    def _hint(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b 1 1 h"]:
         level = opened.shape[1] % self.spell
         hints = torch.full((len(opened), HINTS), self.vocab, dtype=torch.long, device=opened.device)
         vertices = torch.cat([self.vertices, opened[:, : opened.shape[1] - level].unflatten(1, (-1, self.spell))], 1)
@@ -126,11 +226,24 @@ class RunningMemory:
     def advance(self, ids: Int[Tensor, "b w"]) -> None:
         """Take in a whole step."""
         self.step += 1
+        self._usage = None
         starts = ids[:, :: self.spell]
         self.last.scatter_(1, starts, self.step)
         self.count.scatter_add_(1, starts, torch.ones_like(starts))
         self.vertices = torch.cat([self.vertices, ids.unflatten(1, (-1, self.spell))], 1)
+        cells = cells_of(ids, self.shifts.to(ids.device), self.crossed.shape[2])
+        self.crossed = self.crossed.scatter_add(2, cells, torch.ones_like(cells, dtype=torch.int32))
+        if self.width == 3 * self.spell:
+            for boundary, face in zip(self.boundaries, vertices_of(ids.cpu(), self.shifts), strict=True):
+                boundary.add(*face)
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) rows, in the given order."""
         self.last, self.count, self.vertices = self.last[rows], self.count[rows], self.vertices[rows]
+        self.crossed, self._usage = self.crossed[rows], None
+        self.boundaries = [deepcopy(self.boundaries[row]) for row in rows.tolist()]
+
+
+def _ask(boundary: Boundary, before: list[Vertex]) -> Expected:
+    """What the boundary asks for behind the vertices of the open face."""
+    return (boundary.firsts, boundary.seconds, boundary.thirds)[len(before)](*before)

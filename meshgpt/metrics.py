@@ -14,6 +14,7 @@ from meshgpt.mesh import Mesh, sample_surface
 
 MESHANYTHING_POINTS = 100_000
 FIT_POINTS = 4_096
+COVERS = 0.03
 
 
 def nearest(points: Float[np.ndarray, "n 3"], others: Float[np.ndarray, "m 3"]) -> tuple[np.ndarray, np.ndarray]:
@@ -43,3 +44,10 @@ def fit_to_cloud(mesh: Mesh, positions: Float[np.ndarray, "n 3"], seed: int = 0)
     surface = sample_surface(mesh, FIT_POINTS, np.random.default_rng(seed))[:, :3]
     size = float(np.ptp(positions, axis=0).max())
     return float((nearest(surface, positions)[0].mean() + nearest(positions, surface)[0].mean()) / size)
+
+
+def covered_share(mesh: Mesh, positions: Float[np.ndarray, "n 3"], seed: int = 0) -> float:
+    """Share of the cloud's points with one of 4,096 surface points within 3 % of the cloud's longest side."""
+    surface = sample_surface(mesh, FIT_POINTS, np.random.default_rng(seed))[:, :3]
+    size = float(np.ptp(positions, axis=0).max())
+    return float((nearest(positions, surface)[0] <= COVERS * size).mean())

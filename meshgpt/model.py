@@ -21,14 +21,16 @@ from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.generate import Sampling, generate
 from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
-from meshgpt.metrics import fit_to_cloud
+from meshgpt.metrics import covered_share, fit_to_cloud
 from meshgpt.precision import fast_float32
 from meshgpt.steps import Seen, StepModel, StepModelConfig
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, VQVAEConfig, VQVAETokenizer, build, describe
-from meshgpt.tokenizer.interface import MeshTokenizer
+from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 
 SMALL = 8_192
 KEPT_POINTS = 16_384
+# A mesh is whole when this share of the cloud lies on it; how often that is looked at, in faces.
+COVERED, LOOK_EVERY = 0.98, 8
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -107,13 +109,29 @@ class MeshGPT:
         cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
-        steps: list[np.ndarray] = []
-        for step in self.stream(shown, seeds, sampling):
-            steps.append(step)
-            progress(len(steps))
-        width = self.tokenizer.width
-        rows = np.stack(steps, 1) if steps else np.zeros((count, 0, width), dtype=np.int64)
-        return [self._sample(row[row[:, 0] >= 0], one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
+        rows = self._rows(shown, seeds, sampling, progress)
+        return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
+
+    def _rows(
+        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, progress: Callable[[int], None]
+    ) -> list[Int[np.ndarray, "n w"]]:
+        """The steps of each row, up to its end, or to where its mesh covers the cloud."""
+        rows: list[list[np.ndarray]] = [[] for _ in seeds]
+        running = np.ones(len(seeds), dtype=bool)
+        for number, step in enumerate(self.stream(shown, seeds, sampling), 1):
+            running &= step[:, 0] >= 0
+            for row in np.flatnonzero(running):
+                rows[row].append(step[row])
+                if sampling.until == "covered" and number >= sampling.min_faces and number % LOOK_EVERY == 0:
+                    running[row] = not self._covers(np.stack(rows[row]), shown)
+            progress(number)
+            if not running.any():
+                break
+        return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
+
+    def _covers(self, ids: Int[np.ndarray, "n w"], shown: Float[np.ndarray, "p 6"]) -> bool:
+        mesh = without_flat_faces(mesh_of(self.tokenizer.decode(ids, shown), self.tokenizer.bins))
+        return bool(len(mesh.faces)) and covered_share(mesh, shown[:, :3]) >= COVERED
 
     def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
         """The cloud as the network is shown it: in the cube, as many points as it wants."""
@@ -127,9 +145,13 @@ class MeshGPT:
         with torch.inference_mode():
             seen = self._seen(points, len(seeds), drop=False)
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
-        learned = isinstance(self.tokenizer, VQVAETokenizer)
-        grammar = self.tokenizer.grammar(sampling.edges == "manifold") if learned else self.tokenizer.grammar()
-        yield from generate(self.network, seen, blank, grammar, seeds, sampling)
+        yield from generate(self.network, seen, blank, self._grammar(shown, sampling), seeds, sampling)
+
+    def _grammar(self, shown: Float[np.ndarray, "p 6"], sampling: Sampling) -> Grammar:
+        if not isinstance(self.tokenizer, VQVAETokenizer):
+            return self.tokenizer.grammar()
+        points = shown[:, :3].astype(np.float64) if sampling.bounds == "cloud" else None
+        return self.tokenizer.grammar(sampling.edges != "any", points, sampling.edges == "closed")
 
     def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
         dropped = torch.tensor([drop], device=points.device)

@@ -81,11 +81,16 @@ class SampleOptions:
     """Choose among the k likeliest only; 0 means all."""
     top_p: float = 1.0
     """Choose among the likeliest that together have this probability."""
-    guidance: float = 1.5
+    guidance: float = 1.0
     """Above 1 the network minds the cloud more than it has learned to (classifier-free guidance), which takes twice the time."""
-    edges: Literal["manifold", "any"] = "manifold"
-    """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
-    max_faces: int = 800
+    edges: Literal["closed", "manifold", "any"] = "closed"
+    """manifold gives no edge more than two faces, and lets neighbours face the same way; closed also closes edges that have one face,
+    from the bottom up, before it goes on elsewhere; any leaves it to the model."""
+    bounds: Literal["cloud", "none"] = "cloud"
+    """cloud keeps vertices in the cloud's box, and lets faces come bottom up, as they came in training; none leaves it to the model."""
+    until: Literal["covered", "end"] = "covered"
+    """covered ends a mesh as soon as 98 % of the cloud lie on it; end leaves that to the model."""
+    max_faces: int = 256
     """The mesh is cut off there."""
     min_faces: int = 1
     """The mesh does not end before."""

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meshgpt.conditioners import Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig
+from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
 from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
 from meshgpt.memory import Memory, remember
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
@@ -33,6 +33,7 @@ class StepModelConfig:
     width: int
     spell: int = 3
     has_places: bool = False
+    bins: int = 128
     body: TransformerConfig = field(default_factory=lambda: TransformerConfig(dim=256, layers=6, heads=4))
     cloud: PointCloudConfig = field(default_factory=PointCloudConfig)
     surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
@@ -53,6 +54,7 @@ class StepModelConfig:
             self.depth_layers,
             self.depth_code,
             self.surroundings.out if self.has_places else 0,
+            self.bins,
         )
 
 
@@ -90,7 +92,10 @@ class StepModel(nn.Module):
 
     def see(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Seen:
         """Rows in `drop` see the learned nothing instead of their points."""
-        places = Places(*self.surroundings(surface, self.places, drop)) if self.surroundings is not None else None
+        places = None
+        if self.surroundings is not None:
+            shown = surface if drop is None else torch.where(drop[:, None, None], FAR_AWAY, surface)
+            places = Places(*self.surroundings(surface, self.places, drop), shown, profile(surface, self.config.bins, drop))
         return Seen(self.cloud(surface, drop), places)
 
     def forward(
@@ -98,7 +103,7 @@ class StepModel(nn.Module):
     ) -> Float[Tensor, "b"]:
         """Nats of each row's whole sequence, END included; `lengths` steps of a row are real."""
         seen = self.see(surface, drop)
-        memory = remember(ids, self.config.spell, self.config.vocab)
+        memory = remember(ids, self.depth.shifts, self.config.bins)
         hidden = self._read(ids, seen)
         targets = self._targets(ids, lengths)
         slots = self.depth(hidden, self._with_end_row(ids), memory, seen.places, range(self.config.width))
@@ -143,7 +148,7 @@ class StepModel(nn.Module):
         return self.body(self.embed(ids[:, None], seen.places), cache)
 
     def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b s"], memory: Memory, seen: Seen) -> Float[Tensor, "b ids"]:
-        """Logits (for slot 0 with END behind them) of the slot after the `opened` ids; `memory.hints` holds that slot's alone."""
+        """Logits (for slot 0 with END behind them) of the slot after the `opened` ids; of `memory`, the slot's own alone."""
         slot = opened.shape[1]
         (logits,) = self.depth(hidden, opened[:, None], memory, seen.places, range(slot, slot + 1))
         return logits[:, 0]

@@ -27,7 +27,7 @@ from meshgpt.transformer import Transformer, TransformerConfig
 VAL = Path(__file__).resolve().parents[1] / "data" / "artist-kits" / "val.parquet"
 TINY_BODY = TransformerConfig(dim=32, layers=2, heads=2)
 TINY_CLOUD = PointCloudConfig(points=64, vectors=4, dim=32, layers=1, heads=2, frequencies=3)
-TINY_SURROUNDINGS = SurroundingsConfig(nearest=3, dim=16, out=8)
+TINY_SURROUNDINGS = SurroundingsConfig(nearest=3, around=20, dim=16, out=8)
 TINY_VQVAE = VQVAEConfig(dim=32, heads=2, encoder_layers=1, decoder_layers=1, levels=3, codes=256, code_width=4)
 
 # The same examples every time, and nothing left behind on the disk.
@@ -103,6 +103,7 @@ def tiny_steps() -> Callable[..., StepModel]:
         for weight in network.parameters():
             if not weight.any():
                 torch.nn.init.normal_(weight, std=0.5)
+        network.depth.shifts.normal_(std=5)
         if places:
             network.places.uniform_(-0.5, 0.5)
             network.depth.offsets.normal_(std=0.02)

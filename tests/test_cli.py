@@ -522,7 +522,6 @@ def test_the_shipped_model_builds_the_couch(couch):
     assert len(canonical(cells)) == len(mesh.faces), "degenerate or repeated faces"
 
 
-@pytest.mark.xfail(reason="the shipped model is undertrained, and misses parts of the couch: see its card", strict=True)
 def test_the_couch_of_the_shipped_model_fills_the_box_of_its_cloud(couch):
     mesh, cloud = read_mesh(couch / "couch.glb"), meshgpt.read_points(COUCH)
     size = np.ptp(cloud.positions, axis=0).max()

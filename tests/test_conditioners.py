@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY_CLOUD, TINY_SURROUNDINGS
 
-from meshgpt.conditioners import FAR_AWAY, PointCloud, Surroundings, fourier, pick_points
+from meshgpt.conditioners import FAR_AWAY, PointCloud, Surroundings, fourier, pick_points, profile
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_surroundings_are_the_nearest_points(surroundings, surface):
     for row in range(2):
         for place in range(20):
             offset = points[row, :, :3] - places[place]
-            order = offset.norm(dim=-1).argsort()[: TINY_SURROUNDINGS.nearest]
+            order = offset.norm(dim=-1).argsort()[: TINY_SURROUNDINGS.around]
             torch.testing.assert_close(near[row, place], torch.cat([offset[order], points[row, order, 3:]], -1), rtol=1e-4, atol=1e-5)
 
 
@@ -114,3 +114,26 @@ def test_surroundings_of_a_dropped_row_are_nothing_and_far_away(surroundings, su
     for dropped, kept in zip((vectors, near), surroundings(surface(2), places), strict=True):
         torch.testing.assert_close(dropped[1], kept[1])
     assert vectors.shape == (2, 9, TINY_SURROUNDINGS.out)
+
+
+def test_a_profile_shows_the_sides_of_a_box():
+    """Points on a box, 16 bins to the cube: as many in each bin as lie there, planes where the box ends, and nothing elsewhere."""
+    rng = torch.Generator().manual_seed(0)
+    points, side = torch.rand(4000, 3, generator=rng) - 0.5, torch.randint(3, (4000,), generator=rng)
+    normals = torch.nn.functional.one_hot(side, 3) * (2.0 * torch.randint(2, (4000, 1), generator=rng) - 1)
+    points = torch.where(normals != 0, normals / 2, points) * torch.tensor([0.7, 0.45, 0.3])
+    seen = profile(torch.cat([points, normals], 1)[None], 16)
+    assert seen.shape == (1, 3, 16, 4)
+    counts, planes, first, last = seen[0].unbind(-1)
+    for axis in range(3):
+        cells = ((points[:, axis] + 0.5) * 16).floor().long()
+        torch.testing.assert_close(counts[axis], torch.bincount(cells, minlength=16).float().log1p())
+        ends = {int(cells.min()), int(cells.max())}
+        assert set(planes[axis].nonzero()[:, 0].tolist()) == ends
+        assert (int(first[axis].argmax()), int(last[axis].argmax())) == (min(ends), max(ends))
+
+
+def test_a_profile_of_a_dropped_row_is_nothing():
+    seen = profile(torch.rand(2, 50, 6) - 0.5, 8, torch.tensor([True, False]))
+    assert not seen[0].any()
+    assert seen[1].any()

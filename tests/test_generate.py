@@ -113,7 +113,8 @@ def test_the_only_legal_id_is_picked_however_unlikely():
         ({"top_p": 1.1}, "top-p 1.1"),
         ({"guidance": -0.1}, "guidance -0.1"),
         ({"min_faces": 5, "max_faces": 4}, "^5 to 4 faces do not fit; use 1 <= min-faces <= max-faces$"),
-        ({"min_faces": 0}, "^0 to 800 faces do not fit"),
+        ({"bounds": "none"}, "^bounds 'none' do not fit edges 'closed'"),
+        ({"min_faces": 0}, "^0 to 256 faces do not fit"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
@@ -197,7 +198,7 @@ def test_a_seed_is_a_sample(write, tiny_steps, coords):
 @pytest.mark.parametrize("guided", [False, True])
 def test_a_row_is_the_same_in_any_batch(write, tiny_steps, coords, guided):
     network, sampling = tiny_steps(8), Sampling(max_faces=12, guidance=1.5)
-    end_bias(network, 0)
+    end_bias(network, 3)
     together = write(coords.grammar(), network, SEEDS, sampling, guided)
     assert len({len(ids) for ids in together}) > 2, "rows should end at different times"
     for seed, ids in zip(SEEDS, together, strict=True):
@@ -253,7 +254,7 @@ def greedy_in_words(network: StepModel, seen: Seen, grammar: Grammar, faces: int
     ids = torch.zeros(1, faces, width, dtype=torch.long)
     for step in range(faces):
         for slot in range(width):
-            memory = remember(ids, network.config.spell, network.config.vocab)
+            memory = remember(ids, network.depth.shifts, network.config.bins)
             hidden = network._read(ids, seen)
             logits = list(network.depth(hidden, network._with_end_row(ids), memory, seen.places, range(width)))[slot][0, step].numpy()
             legal = grammar.legal(state)[: len(logits)]

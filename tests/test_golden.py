@@ -22,9 +22,10 @@ CONFIG = StepModelConfig(
     width=9,
     spell=3,
     has_places=True,
+    bins=8,
     body=TransformerConfig(dim=24, layers=2, heads=2),
     cloud=PointCloudConfig(points=48, vectors=4, dim=24, layers=1, heads=2, frequencies=3),
-    surroundings=SurroundingsConfig(nearest=4, dim=16, out=8),
+    surroundings=SurroundingsConfig(nearest=4, around=32, dim=16, out=8),
     depth_dim=24,
     depth_hidden=32,
     depth_layers=2,
@@ -44,7 +45,7 @@ def weights_of(golden: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def test_the_model_still_computes_the_same(golden):
-    """All of it: points, surroundings, transformer, memory, hints, depth decoder, END, padding, dropped rows."""
+    """All of it: points, surroundings, transformer, memory, hints, boundary, axes, depth decoder, END, padding, dropped rows."""
     network = StepModel(CONFIG).eval()
     load_into(network, weights_of(golden), str(GOLDEN))
     nats = network(*(golden[name] for name in INPUTS))
@@ -64,7 +65,7 @@ def test_every_weight_has_a_say_in_the_golden_numbers(golden):
 
 
 def test_the_golden_file_is_small():
-    assert GOLDEN.stat().st_size < 300_000
+    assert GOLDEN.stat().st_size < 400_000
 
 
 @torch.no_grad()
@@ -76,6 +77,7 @@ def refresh() -> None:
         weight.add_(0.1 * torch.randn_like(weight))
     network.places.uniform_(-0.5, 0.5)
     network.depth.offsets.normal_(std=0.02)
+    network.depth.shifts.normal_(2, 1)
     normals = torch.nn.functional.normalize(torch.randn(4, 48, 3), dim=-1)
     inputs = {
         "ids": torch.randint(CONFIG.vocab, (4, 10, 9)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from meshgpt.mesh import Mesh, sample_surface
-from meshgpt.metrics import cd_nc_ma100k, fit_to_cloud, nearest
+from meshgpt.metrics import cd_nc_ma100k, covered_share, fit_to_cloud, nearest
 
 
 def square(height: float, size: float = 1.0) -> Mesh:
@@ -59,3 +59,14 @@ def test_the_fit_to_a_cloud_sees_what_is_missing(val):
     cloud = sample_surface(mesh, 4_096, np.random.default_rng(0))[:, :3]
     half = Mesh(mesh.vertices, mesh.faces[: len(mesh.faces) // 2])
     assert fit_to_cloud(mesh, cloud) < 0.5 * fit_to_cloud(half, cloud)
+
+
+def test_a_mesh_covers_what_lies_on_it():
+    """All of its own points, half of them with every second face gone from a strip, and none of a cloud elsewhere."""
+    grid = np.stack(np.meshgrid(np.linspace(0, 1, 21), [0.0, 0.1], indexing="ij"), -1).reshape(-1, 2)
+    strip = Mesh(np.pad(grid, ((0, 0), (0, 1))), np.array([[2 * i, 2 * i + 2, 2 * i + 1] for i in range(20)]))
+    points = sample_surface(strip, 3000, np.random.default_rng(1))[:, :3]
+    assert covered_share(strip, points) == 1
+    half = Mesh(strip.vertices, strip.faces[:10])
+    assert 0.5 <= covered_share(half, points) < 0.6
+    assert covered_share(strip, points + np.array([0, 0, 5])) == 0

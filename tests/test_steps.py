@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from meshgpt.boundary import EXPECTED
 from meshgpt.conditioners import Condition
 from meshgpt.depth import DepthDecoder
 from meshgpt.memory import HINTS, Memory, RunningMemory, remember
@@ -37,17 +38,16 @@ def nats_step_by_step(network: StepModel, seen: Seen, ids: torch.Tensor) -> torc
     """As generation does it, with the ids given."""
     rows, steps, width = ids.shape
     cache, hidden = network.begin(seen, steps)
-    memory = RunningMemory(rows, network.config.spell, network.config.vocab, ids.device)
+    memory = RunningMemory(rows, width, network.depth.shifts, network.config.bins, ids.device)
     total = torch.zeros(rows)
     for step in range(steps + 1):
-        usage = memory.before_step()
         if step == steps:
             opened = ids[:, 0, :0]
-            logits = network.slot_logits(hidden, opened, Memory(*usage, memory.hint(opened)), seen)
+            logits = network.slot_logits(hidden, opened, memory.within_step(opened), seen)
             return total + cross_entropy(logits, torch.full((rows,), network.config.vocab), reduction="none")
         for slot in range(width):
             opened = ids[:, step, :slot]
-            logits = network.slot_logits(hidden, opened, Memory(*usage, memory.hint(opened)), seen)
+            logits = network.slot_logits(hidden, opened, memory.within_step(opened), seen)
             assert logits.shape == (rows, network.config.vocab + (slot == 0)), "END belongs to slot 0 and to no other"
             total += cross_entropy(logits, ids[:, step, slot], reduction="none")
         memory.advance(ids[:, step])
@@ -67,9 +67,9 @@ def test_each_slot_is_a_distribution(network, surface):
     """All continuations of one step together are certain: the sum over the ids of the first slot, END included, is one."""
     points = surface(1)
     cache, hidden = network.begin(network.see(points), 1)
-    memory = RunningMemory(1, network.config.spell, network.config.vocab, hidden.device)
+    memory = RunningMemory(1, network.config.width, network.depth.shifts, network.config.bins, hidden.device)
     opened = torch.zeros(1, 0, dtype=torch.long)
-    logits = network.slot_logits(hidden, opened, Memory(*memory.before_step(), memory.hint(opened)), network.see(points))
+    logits = network.slot_logits(hidden, opened, memory.within_step(opened), network.see(points))
     end = network(torch.zeros(1, 0, network.config.width, dtype=torch.long), torch.tensor([0]), points)
     torch.testing.assert_close(end, -logits.log_softmax(-1)[:, -1], **CLOSE)
     assert cache.capacity == network.config.cloud.vectors + 2
@@ -78,7 +78,7 @@ def test_each_slot_is_a_distribution(network, surface):
 def slots_of(network: StepModel, ids: torch.Tensor, points: torch.Tensor) -> list[torch.Tensor]:
     """Logits of every slot of every step, of whole sequences."""
     seen = network.see(points)
-    memory = remember(ids, network.config.spell, network.config.vocab)
+    memory = remember(ids, network.depth.shifts, network.config.bins)
     hidden = network._read(ids, seen)
     return list(network.depth(hidden, network._with_end_row(ids), memory, seen.places, range(network.config.width)))
 
@@ -186,7 +186,9 @@ def test_hints_are_trusted_from_the_start(tiny_steps):
     decoder = DepthDecoder(config)
     ids, hidden = torch.zeros(1, 1, 9, dtype=torch.long), torch.zeros(1, 1, 32)
     nothing = torch.full((1, 1, 2, HINTS), config.vocab)
-    memory = Memory(torch.zeros(1, 1, config.vocab, dtype=torch.long), torch.zeros(1, 1, config.vocab, dtype=torch.long), nothing)
+    unused = torch.zeros(1, 1, config.vocab, dtype=torch.long)
+    nowhere = torch.zeros(1, 1, 3, config.bins, dtype=torch.int32)
+    memory = Memory(unused, unused, nothing, torch.full((1, 1, 2, EXPECTED), config.vocab), nowhere)
     hinted = nothing.clone()
     hinted[..., 1, :2] = torch.tensor([5, 2])
     # The latest hint is also an input, which is left out here so that only the trust is seen.
@@ -195,4 +197,19 @@ def test_hints_are_trusted_from_the_start(tiny_steps):
     _, with_hints = decoder(hidden, ids, memory._replace(hints=hinted), None, range(2))
     gained = (with_hints - without)[0, 0]
     assert gained[5] > gained[2] > 1
+    assert gained.count_nonzero() == 2
+
+
+@torch.no_grad()
+def test_what_the_boundary_asks_for_is_raised_from_the_start(tiny_steps):
+    config = tiny_steps().config.depth
+    decoder = DepthDecoder(config)
+    decoder.awaited.zero_()
+    ids, hidden, unused = torch.zeros(1, 1, 9, dtype=torch.long), torch.zeros(1, 1, 32), torch.zeros(1, 1, config.vocab, dtype=torch.long)
+    nothing, nowhere = torch.full((1, 1, 1, HINTS), config.vocab), torch.zeros(1, 1, 3, config.bins, dtype=torch.int32)
+    memory = Memory(unused, unused, nothing, torch.full((1, 1, 1, EXPECTED), config.vocab), nowhere)
+    asked = memory._replace(expected=torch.tensor([3, config.vocab, 7, 7, config.vocab])[None, None, None])
+    (without,), (raised,) = decoder(hidden, ids, memory, None, range(1)), decoder(hidden, ids, asked, None, range(1))
+    gained = (raised - without)[0, 0]
+    assert gained[7] > gained[3] > 1
     assert gained.count_nonzero() == 2

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from meshgpt.boundary import Boundary
 from meshgpt.conditioners import PointCloudConfig
-from meshgpt.mesh import BINS, canonical
+from meshgpt.memory import cells_of, shifted, vertices_of
+from meshgpt.mesh import BINS, canonical, to_unit
+from meshgpt.model import PRETRAINED, read_tokenizer
 from meshgpt.tokenizer import TOKENIZERS, CoordsTokenizer, MeshTokenizer, build, describe
 from meshgpt.tokenizer.interface import FaceGrammar, Grammar
 from meshgpt.tokenizer.vqvae import VQVAE, VQVAETokenizer, pad_faces
@@ -29,6 +32,7 @@ def test_tokenizers_are_what_the_interface_says(tokenizer):
     assert isinstance(tokenizer.grammar(), Grammar)
     assert tokenizer.width % tokenizer.spell == 0
     assert (tokenizer.places is None) == (tokenizer.offsets is None)
+    assert tokenizer.shifts.shape == (tokenizer.spell, tokenizer.vocab, 3)
     assert tokenizer.places is None or tokenizer.places.shape == tokenizer.offsets.shape == (tokenizer.vocab, 3)
 
 
@@ -288,6 +292,89 @@ def test_manifold_walks_give_an_edge_two_faces_that_face_the_same_way(vocab, spe
         assert len(set(edges)) == len(edges) > 0
         assert len(set(map(frozenset, faces))) == len(faces)
         assert all(len(set(face)) == 3 for face in faces)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> MeshTokenizer:
+    return read_tokenizer(str(PRETRAINED))
+
+
+def points_of(corners: np.ndarray) -> np.ndarray:
+    """A cloud of the corners alone, in the cube."""
+    return to_unit(corners.reshape(-1, 3))
+
+
+def test_shifts_say_where_vertices_are(shipped, real):
+    """Exactly for coordinates; for codes nearly always to the bin, which is what sorts them."""
+    for tokenizer, least in ((CoordsTokenizer(), 1.0), (shipped, 0.94)):
+        exact = total = 0
+        for corners in real[::10]:
+            ids = torch.from_numpy(tokenizer.encode(corners))
+            found = cells_of(ids, tokenizer.shifts, tokenizer.bins).transpose(-1, -2).numpy()
+            exact, total = exact + (found == corners).sum(), total + corners.size
+        assert exact / total >= least
+
+
+def test_real_meshes_have_room_in_their_boxes(shipped, real):
+    """Bounds bar hardly any id of a real mesh (0.05 % on the validation split), and few others stay."""
+    barred = total = left = 0
+    for corners in real[::20]:
+        grammar = shipped.grammar(points=points_of(corners))
+        state = grammar.start()
+        for id in shipped.encode(corners)[:60].flatten().tolist():
+            roomy = grammar.room.within(state.open[len(state.open) // 3 * 3 :], state.last)
+            barred, total, left = barred + (not grammar.legal(state)[id]), total + 1, left + roomy.mean()
+            state = grammar.advance(state, id)
+    assert barred / total < 0.01
+    assert left / total < 0.8
+
+
+def test_what_is_written_in_bounds_stays_in_the_box_and_comes_bottom_up(shipped):
+    box, rng = np.array([[-0.3, -0.1, -0.4], [0.2, 0.3, 0.1]]), np.random.default_rng(0)
+    grammar = shipped.grammar(manifold=True, points=box)
+    state, ids = grammar.start(), []
+    for _ in range(40 * 9):
+        ids.append(int(rng.choice(np.flatnonzero(grammar.legal(state)[:-1]))))
+        state = grammar.advance(state, ids[-1])
+    at = shifted(torch.tensor(ids).view(-1, 3, 3), shipped.shifts).numpy()
+    low, high = (box + 0.5) * shipped.bins - 0.5
+    assert ((at >= low - 2) & (at <= high + 2)).all(2).mean() > 0.95, "where no id fits any more, any will"
+    climbs = np.diff(at[:, 0, 1])
+    assert (climbs >= -2).mean() > 0.95
+    assert (at[:, 1:, 1] >= at[:, :1, 1] - 2).mean() > 0.95
+    spots = np.unique(at.reshape(-1, 3), axis=0)
+    apart = np.abs(spots[:, None] - spots).max(2) + 9 * np.eye(len(spots))
+    assert (apart.min(1) >= 0.75).mean() > 0.95, "codes of the same place mean the same vertex"
+
+
+def test_closed_meshes_end_when_no_edge_waits(shipped):
+    """Wherever END is legal, each edge has two faces; while a first corner has an open edge, the next corner is at its other end."""
+    grammar = shipped.grammar(manifold=True, points=np.array([[-0.3, -0.1, -0.4], [0.2, 0.3, 0.1]]), closed=True)
+    state, rng, boundary, ids = grammar.start(), np.random.default_rng(0), Boundary(), []
+    for step in range(40):
+        assert grammar.legal(state)[-1] == (not step or (boundary.firsts()[2] is None and boundary.firsts()[0] is None))
+        for _ in range(9):
+            ids.append(int(rng.choice(np.flatnonzero(grammar.legal(state)[:-1]))))
+            state = grammar.advance(state, ids[-1])
+        (face,) = vertices_of(torch.tensor([ids[-9:]]), shipped.shifts)
+        open_ends = {end for end in boundary.onward.get(face[0], ()) if end > face[0]}
+        assert not open_ends or face[1] in open_ends
+        boundary.add(*face)
+
+
+def test_closed_needs_manifold_edges_and_bounds(shipped):
+    with pytest.raises(ValueError, match=r"^closed meshes need manifold edges and bounds that say where vertices are; pass both"):
+        shipped.grammar(manifold=True, closed=True)
+
+
+def test_bounds_never_bar_everything(shipped):
+    """A box without room, and a floor above it."""
+    grammar = shipped.grammar(points=np.full((2, 3), 40.0))
+    state = grammar.start()
+    for _ in range(30):
+        legal = grammar.legal(state)
+        assert legal[:-1].any()
+        state = grammar.advance(state, int(np.flatnonzero(legal[:-1])[-1]))
 
 
 def test_a_grammar_needs_three_vertices():

@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
 
 from meshgpt.mesh import BINS
 
@@ -36,6 +38,14 @@ class CoordsTokenizer:
         if not 2 <= bins <= 1024:
             raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
         self.bins = self.vocab = bins
+
+    @property
+    def shifts(self) -> Float[Tensor, "3 bins 3"]:
+        """Each id is the bin on its axis."""
+        shifts = torch.zeros(3, self.bins, 3)
+        for place, axis in enumerate(SORTED_AXES):
+            shifts[place, :, axis] = torch.arange(self.bins)
+        return shifts
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
         if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):

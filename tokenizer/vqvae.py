@@ -27,10 +27,11 @@ from meshgpt.mesh import BINS, canonical, weld
 from meshgpt.transformer import Transformer, TransformerConfig
 
 from .decoder import DecoderConfig, FaceDecoder
-from .interface import FaceGrammar, Grammar
+from .interface import FaceGrammar, Grammar, Room
 from .quantizer import Quantizer
 
 FREQUENCIES = 6
+GAP = 0.75  # bins; codes that end nearer to a vertex mean that vertex
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,19 @@ class VQVAETokenizer:
         keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=self._device)
         return canonical(self.network.decode(steps, keep, surface)[0].cpu().numpy())
 
-    def grammar(self, manifold: bool = False) -> Grammar:
-        return FaceGrammar(self.vocab, self.spell, manifold)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, closed: bool = False) -> Grammar:
+        """With the `points` of a cloud (in the cube) vertices stay in its box, and come in canonical order, from its lowest point on;
+        with `closed` as well no edge is left with one face before the mesh ends."""
+        return FaceGrammar(self.vocab, self.spell, manifold, None if points is None else self._room(points), closed)
+
+    def _room(self, points: Float[np.ndarray, "n 3"]) -> Room:
+        # After each level the rest is as good as never longer than four times its root mean square; sums are up to two bins off.
+        rest = 4 * self.network.quantizer.spread.sqrt().cpu().double().numpy() * self.bins / 2
+        rest[-1] = 2
+        at = (points + 0.5) * self.bins - 0.5
+        ground = at[at[:, 1] <= at[:, 1].min() + 1.5]
+        start = np.append(ground.min(0)[:1], [at[:, 1].min(), ground[:, 2].min()])
+        return Room(self.shifts.cpu().double().numpy(), rest, at.min(0), at.max(0), start, GAP)
 
     @property
     def places(self) -> Float[Tensor, "vocab 3"]:
@@ -237,6 +249,14 @@ class VQVAETokenizer:
         """How far a finer code moves a vertex, in cube units: codes are summed, and a position is linear in the sum."""
         weight = self.network.decoder.position.weight.detach()
         return self.network.quantizer.codebook.detach() @ weight.T / 2
+
+    @property
+    def shifts(self) -> Float[Tensor, "spell vocab 3"]:
+        """How far a code moves a vertex, in bins: the same at each level; the first one starts from the middle."""
+        start = self.network.decoder.position.bias.detach() * (self.bins / 2) + (self.bins - 1) / 2
+        shifts = (self.offsets * self.bins).repeat(self.spell, 1, 1)
+        shifts[0] += start
+        return shifts
 
     @property
     def _device(self) -> torch.device:

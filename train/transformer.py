@@ -121,8 +121,9 @@ def run(options: TransformerOptions) -> dict[str, float]:
 def new_network(tokenizer: MeshTokenizer, sizes: Sizes) -> StepModel:
     """An untrained model for the steps of this tokenizer."""
     has_places = tokenizer.places is not None
-    fixed = {"vocab": tokenizer.vocab, "width": tokenizer.width, "spell": tokenizer.spell, "has_places": has_places}
+    fixed = {"vocab": tokenizer.vocab, "width": tokenizer.width, "spell": tokenizer.spell, "has_places": has_places, "bins": tokenizer.bins}
     network = StepModel(StepModelConfig(**fixed, **vars(sizes)))
+    network.depth.shifts.copy_(tokenizer.shifts)
     if has_places:
         network.places.copy_(tokenizer.places)
         network.depth.offsets.copy_(tokenizer.offsets)
