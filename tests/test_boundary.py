@@ -94,7 +94,7 @@ def test_a_tetrahedron_is_closed_by_what_is_asked_for():
 
 @pytest.mark.parametrize(("place", "least"), [(0, 0.85), (1, 0.7), (2, 0.45)])
 def test_artists_go_on_at_the_boundary(place, least):
-    """Why it is asked: most corners of real meshes are among the few that it names (0.92, 0.79, 0.57 on sixty meshes of the validation split)."""
+    """Why it is asked: most corners of real meshes are among the few that it names (0.92, 0.79, 0.57 on sixty validation meshes)."""
     named = total = 0
     for faces in real_faces(40):
         boundary = Boundary()
