@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from meshgpt.nearest import nearest_points
 from meshgpt.transformer import SwiGLU, Transformer, TransformerConfig
 
 
@@ -128,7 +129,7 @@ class Surroundings(nn.Module):
     ) -> tuple[Float[Tensor, "b k c"], Float[Tensor, "b k m 6"]]:
         """The vector of each place, and its nearest points as they lie around it (offset and normal, nearest first)."""
         with torch.no_grad():
-            near = self._nearest(surface, places)
+            near = nearest_points(surface, places, self.config.around)
             few = near[:, :, : self.config.nearest]
             offset = few[..., :3] / self.config.reach
             far = offset.norm(dim=-1, keepdim=True)
@@ -139,14 +140,6 @@ class Surroundings(nn.Module):
             vectors = torch.where(drop[:, None, None], self.nothing.to(vectors.dtype), vectors)
             near = torch.where(drop[:, None, None, None], FAR_AWAY, near)
         return vectors, near
-
-    def _nearest(self, surface: Float[Tensor, "b p 6"], places: Float[Tensor, "k 3"]) -> Float[Tensor, "b k m 6"]:
-        points = surface[..., :3]
-        with torch.autocast(surface.device.type, enabled=False):
-            squared = (places**2).sum(-1)[:, None] + (points**2).sum(-1)[:, None, :] - 2 * places @ points.transpose(1, 2)
-        index = squared.topk(min(self.config.around, points.shape[1]), dim=-1, largest=False).indices
-        near = surface[torch.arange(len(surface), device=surface.device)[:, None, None], index]
-        return torch.cat([near[..., :3] - places[:, None], near[..., 3:]], -1)
 
 
 # Normals within a few degrees of an axis count nearly whole, others hardly.

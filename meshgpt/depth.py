@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from meshgpt.boundary import EXPECTED
 from meshgpt.memory import AGES, HINTS, USES, Memory, cells_of, shifted
+from meshgpt.nearest import nearest_points
 from meshgpt.transformer import SwiGLU
 
 # A hint is right more often than not; training starts from there.
@@ -51,12 +52,7 @@ class Places(NamedTuple):
 
     def near_positions(self, positions: Float[Tensor, "b t 3"]) -> Float[Tensor, "b t m 6"]:
         """The nearest points of any positions in the cube, as they lie around them."""
-        points = self.surface[..., :3]
-        with torch.autocast(points.device.type, enabled=False):
-            squared = (points**2).sum(-1)[:, None] - 2 * positions @ points.transpose(1, 2)
-        index = squared.topk(self.near.shape[2], dim=-1, largest=False).indices
-        near = self.surface[torch.arange(len(positions), device=positions.device)[:, None, None], index]
-        return torch.cat([near[..., :3] - positions[:, :, None], near[..., 3:]], -1)
+        return nearest_points(self.surface, positions, self.near.shape[2])
 
     def select(self, rows: Tensor) -> Places:
         return Places(*(part[rows] for part in self))

@@ -14,8 +14,6 @@ from meshgpt.train.sources import read_parquet
 ROOT = Path(__file__).resolve().parents[1]
 Face = tuple[Vertex, Vertex, Vertex]
 
-TETRAHEDRON = [(0, 1, 2), (0, 2, 3), (0, 3, 1), (1, 3, 2)]
-
 
 def face(*numbers: int) -> Face:
     a, b, c = ((number,) for number in numbers)

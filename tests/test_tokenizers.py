@@ -316,7 +316,7 @@ def test_shifts_say_where_vertices_are(shipped, real):
 
 
 def test_real_meshes_have_room_in_their_boxes(shipped, real):
-    """Bounds bar hardly any id of a real mesh (0.05 % on the validation split), and few others stay."""
+    """Bounds bar hardly any id of a real mesh, and leave fewer of all ids."""
     barred = total = left = 0
     for corners in real[::20]:
         grammar = shipped.grammar(points=points_of(corners))

@@ -236,8 +236,7 @@ class VQVAETokenizer:
         rest[-1] = 2
         at = (points + 0.5) * self.bins - 0.5
         ground = at[at[:, 1] <= at[:, 1].min() + 1.5]
-        start = np.append(ground.min(0)[:1], [at[:, 1].min(), ground[:, 2].min()])
-        return Room(self.shifts.cpu().double().numpy(), rest, at.min(0), at.max(0), start, GAP)
+        return Room(self.shifts.cpu().double().numpy(), rest, at.min(0), at.max(0), ground.min(0), GAP)
 
     @property
     def places(self) -> Float[Tensor, "vocab 3"]:
