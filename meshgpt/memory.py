@@ -191,17 +191,22 @@ class RunningMemory:
             self._usage = ages[:, None], self.count.clamp(max=USES - 1)[:, None]
         return self._usage
 
-    def within_step(self, opened: Int[Tensor, "b s"]) -> Memory:
-        """The memory for the slot after the `opened` ids of the open step; slots are asked for one after another."""
-        return Memory(*self.usage, self._hint(opened), self._expect(opened), self.crossed[:, None])
+    def within_step(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"] | None = None) -> Memory:
+        """The memory for the slot after the `opened` ids of the open step; slots are asked for one after another.
 
-    def _expect(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b 1 1 e"]:
+        `rows` says which row each of them goes on with, where there are several ways to write a step; else they are the rows.
+        """
+        rows = torch.arange(len(opened), device=opened.device) if rows is None else rows
+        ages, uses = self.usage
+        return Memory(ages[rows], uses[rows], self._hint(opened, rows), self._expect(opened, rows), self.crossed[rows, None])
+
+    def _expect(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"]) -> Int[Tensor, "o 1 1 e"]:
         if self.width != 3 * self.spell:
             return torch.full((len(opened), 1, 1, EXPECTED), self.vocab, device=opened.device)
         level, spelled = opened.shape[1] % self.spell, opened.cpu()
         if not level:
             before = vertices_of(spelled, self.shifts)
-            self.asked = [_ask(boundary, vertices) for boundary, vertices in zip(self.boundaries, before, strict=True)]
+            self.asked = [_ask(self.boundaries[row], vertices) for row, vertices in zip(rows.tolist(), before, strict=True)]
         begun = spelled[:, opened.shape[1] - level :].tolist()
         ids = [
             [vertex[1 + level] if vertex and list(vertex[1 : 1 + level]) == start else self.vocab for vertex in asked]
@@ -209,10 +214,10 @@ class RunningMemory:
         ]
         return torch.tensor(ids, device=opened.device)[:, None, None]
 
-    def _hint(self, opened: Int[Tensor, "b s"]) -> Int[Tensor, "b 1 1 h"]:
+    def _hint(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"]) -> Int[Tensor, "o 1 1 h"]:
         level = opened.shape[1] % self.spell
         hints = torch.full((len(opened), HINTS), self.vocab, dtype=torch.long, device=opened.device)
-        vertices = torch.cat([self.vertices, opened[:, : opened.shape[1] - level].unflatten(1, (-1, self.spell))], 1)
+        vertices = torch.cat([self.vertices[rows], opened[:, : opened.shape[1] - level].unflatten(1, (-1, self.spell))], 1)
         if level and vertices.shape[1]:
             same = fits = (vertices[:, :, :level] == opened[:, None, opened.shape[1] - level :]).all(-1)
             numbers = torch.arange(1, vertices.shape[1] + 1, device=opened.device)

@@ -6,7 +6,7 @@ It is the part that a user meets. Files of models are `checkpoint.py`'s, the sam
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from torch import Tensor
 from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
+from meshgpt.coverage import Coverage
 from meshgpt.generate import Sampling, generate
+from meshgpt.judge import CloudJudge
+from meshgpt.memory import shifted
 from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
-from meshgpt.metrics import covered_share, fit_to_cloud
+from meshgpt.metrics import fit_to_cloud
 from meshgpt.precision import fast_float32
 from meshgpt.steps import Seen, StepModel, StepModelConfig
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, VQVAEConfig, VQVAETokenizer, build, describe
@@ -29,8 +32,7 @@ from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 
 SMALL = 8_192
 KEPT_POINTS = 16_384
-# A mesh is whole when this share of the cloud lies on it; how often that is looked at, in faces.
-COVERED, LOOK_EVERY = 0.98, 8
+JUDGED_POINTS = 8_192
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -106,46 +108,52 @@ class MeshGPT:
         sampling = sampling or Sampling()
         fit = Fit.of(checked(cloud).positions, up)
         # Seeds are for sampling; which points are shown does not depend on them, so that each seed means one mesh.
+        oriented = cloud.normals is not None
         cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
-        rows = self._rows(shown, seeds, sampling, progress)
+        judges = [self._judge(cloud, fit, oriented) for _ in seeds] if sampling.tries > 1 else []
+        rows = self._rows(shown, seeds, sampling, judges, progress)
         return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
 
     def _rows(
-        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, progress: Callable[[int], None]
+        self,
+        shown: Float[np.ndarray, "p 6"],
+        seeds: list[int],
+        sampling: Sampling,
+        judges: Sequence[CloudJudge],
+        progress: Callable[[int], None],
     ) -> list[Int[np.ndarray, "n w"]]:
-        """The steps of each row, up to its end, or to where its mesh covers the cloud."""
+        """The steps of each row, up to its end."""
         rows: list[list[np.ndarray]] = [[] for _ in seeds]
-        running = np.ones(len(seeds), dtype=bool)
-        for number, step in enumerate(self.stream(shown, seeds, sampling), 1):
-            running &= step[:, 0] >= 0
-            for row in np.flatnonzero(running):
+        for number, step in enumerate(self.stream(shown, seeds, sampling, judges), 1):
+            for row in np.flatnonzero(step[:, 0] >= 0):
                 rows[row].append(step[row])
-                if sampling.until == "covered" and number >= sampling.min_faces and number % LOOK_EVERY == 0:
-                    running[row] = not self._covers(np.stack(rows[row]), shown)
             progress(number)
-            if not running.any():
-                break
         return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
 
-    def _covers(self, ids: Int[np.ndarray, "n w"], shown: Float[np.ndarray, "p 6"]) -> bool:
-        mesh = without_flat_faces(mesh_of(self.tokenizer.decode(ids, shown), self.tokenizer.bins))
-        return bool(len(mesh.faces)) and covered_share(mesh, shown[:, :3]) >= COVERED
+    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool) -> CloudJudge:
+        points = thinned(cloud, JUDGED_POINTS, np.random.default_rng(0))
+        return CloudJudge(Coverage(_in_cube(points, fit), oriented), self.triangles, self.tokenizer.spell)
+
+    def triangles(self, ids: Int[np.ndarray, "n w"]) -> Float[np.ndarray, "n 3 3"]:
+        """About where the corners of steps are, in the cube; the decoder may move them by a bin or two."""
+        bins = shifted(torch.from_numpy(ids).unflatten(1, (3, -1)), self.network.depth.shifts.cpu())
+        return (bins.double().numpy() + 0.5) / self.tokenizer.bins - 0.5
 
     def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
         """The cloud as the network is shown it: in the cube, as many points as it wants."""
-        normals = np.zeros_like(cloud.positions) if cloud.normals is None else cloud.normals
-        points = surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
-        return self.network.cloud.prepare(points, np.random.default_rng(seed))
+        return self.network.cloud.prepare(_in_cube(cloud, fit), np.random.default_rng(seed))
 
-    def stream(self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling) -> Iterator[Int[np.ndarray, "b w"]]:
-        """Steps as they are written, a row for each seed; -1 in rows that have ended."""
+    def stream(
+        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, judges: Sequence[CloudJudge] = ()
+    ) -> Iterator[Int[np.ndarray, "b w"]]:
+        """Steps as they are written, a row for each seed; -1 in rows that have ended. `judges`: one for each seed, or none."""
         points = torch.from_numpy(shown)[None].to(self.network.start.device)
         with torch.inference_mode():
             seen = self._seen(points, len(seeds), drop=False)
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
-        yield from generate(self.network, seen, blank, self._grammar(shown, sampling), seeds, sampling)
+        yield from generate(self.network, seen, blank, self._grammar(shown, sampling), seeds, sampling, judges)
 
     def _grammar(self, shown: Float[np.ndarray, "p 6"], sampling: Sampling) -> Grammar:
         if not isinstance(self.tokenizer, VQVAETokenizer):
@@ -163,6 +171,12 @@ class MeshGPT:
         mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
         return Sample(mesh, seed, len(ids), ended, dropped, distance)
+
+
+def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:
+    """Normals of zeros where they are not known."""
+    normals = np.zeros_like(cloud.positions) if cloud.normals is None else cloud.normals
+    return surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
 
 
 def without_flat_faces(mesh: Mesh) -> Mesh:

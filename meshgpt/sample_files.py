@@ -88,9 +88,10 @@ class SampleOptions:
     from the bottom up, before it goes on elsewhere; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
     """cloud keeps vertices in the cloud's box, and lets faces come bottom up, as they came in training; none leaves it to the model."""
-    until: Literal["covered", "end"] = "covered"
-    """covered ends a mesh as soon as 98 % of the cloud lie on it; end leaves that to the model."""
-    max_faces: int = 256
+    tries: int = 24
+    """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
+    it. Fewer are faster; 1 leaves all to the model."""
+    max_faces: int = 400
     """The mesh is cut off there."""
     min_faces: int = 1
     """The mesh does not end before."""

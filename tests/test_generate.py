@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from meshgpt.generate import Sampling, generate, pick
+from meshgpt.generate import Sampling, Verdict, generate, pick
 from meshgpt.memory import remember
 from meshgpt.mesh import canonical
 from meshgpt.steps import Seen, StepModel
@@ -114,7 +114,8 @@ def test_the_only_legal_id_is_picked_however_unlikely():
         ({"guidance": -0.1}, "guidance -0.1"),
         ({"min_faces": 5, "max_faces": 4}, "^5 to 4 faces do not fit; use 1 <= min-faces <= max-faces$"),
         ({"bounds": "none"}, "^bounds 'none' do not fit edges 'closed'"),
-        ({"min_faces": 0}, "^0 to 256 faces do not fit"),
+        ({"tries": 0}, "^0 tries for each face do not fit; use at least 1$"),
+        ({"min_faces": 0}, "^0 to 400 faces do not fit"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
@@ -287,3 +288,81 @@ def test_rows_that_run_out_of_faces_end_and_disturb_nobody(write, tiny_steps, gr
         assert 0 < len(ids) < 60
         (alone,) = write(grammar, network, [seed], sampling)
         np.testing.assert_array_equal(alone, ids)
+
+
+# Judges
+
+
+class Picky:
+    """Takes the way with the highest first id, once it has seen eight of them; ends the mesh after so many faces."""
+
+    def __init__(self, faces: int) -> None:
+        self.left, self.passed, self.seen = faces, set(), []
+
+    @property
+    def whole(self) -> bool:
+        return not self.left
+
+    def judge(self, ids: np.ndarray, ended: np.ndarray, uniform: float) -> Verdict:
+        if len(ids) < 8:
+            return Verdict("again")
+        self.seen.append(ids)
+        self.left -= 1
+        return Verdict("take", int(np.where(ended, -1, ids[:, 0]).argmax()))
+
+
+def judged(
+    network: StepModel, points: torch.Tensor, grammar: Grammar, seeds: list[int], sampling: Sampling, judges: list
+) -> list[np.ndarray]:
+    seen = network.see(points).select(torch.zeros(len(seeds), dtype=torch.long))
+    blank = network.see(points, torch.tensor([True])).select(torch.zeros(len(seeds), dtype=torch.long))
+    return rows_of(list(generate(network, seen, blank, grammar, seeds, sampling, judges)), len(seeds), network.config.width)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_a_judge_chooses_among_ways_and_ends_the_mesh(tiny_steps, surface, guidance):
+    network, judges = tiny_steps(8), [Picky(3), Picky(5)]
+    end_bias(network, -2)
+    rows = judged(network, surface(1), FaceGrammar(8, 3), [4, 5], Sampling(tries=4, guidance=guidance), judges)
+    assert [len(ids) for ids in rows] == [3, 5]
+    for ids, judge in zip(rows, judges, strict=True):
+        assert len({way.tobytes() for ways in judge.seen for way in ways}) > 12, "ways should differ"
+        for step, ways in zip(ids, judge.seen, strict=True):
+            assert step[0] == ways[:, 0].max()
+            assert (ways == step).all(1).any()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_a_judged_row_is_the_same_in_any_batch(tiny_steps, surface, guidance):
+    network, sampling = tiny_steps(8, places=True), Sampling(tries=4, guidance=guidance)
+    faces = {3: 2, 4: 6, 5: 4}
+    together = judged(network, surface(1), FaceGrammar(8, 3), list(faces), sampling, [Picky(count) for count in faces.values()])
+    for (seed, count), ids in zip(faces.items(), together, strict=True):
+        (alone,) = judged(network, surface(1), FaceGrammar(8, 3), [seed], sampling, [Picky(count)])
+        np.testing.assert_array_equal(alone, ids)
+
+
+def test_what_a_judge_passes_over_begins_no_face_any_more(tiny_steps, surface):
+    class Passing(Picky):
+        def judge(self, ids: np.ndarray, ended: np.ndarray, uniform: float) -> Verdict:
+            firsts = [tuple(first) for first in ids[:, :3].tolist()]
+            assert not self.passed & set(firsts)
+            self.left -= 1
+            if self.left % 2:
+                self.passed.add(firsts[0])
+                return Verdict("pass")
+            return Verdict("take")
+
+    network, judge = tiny_steps(8), Passing(40)
+    end_bias(network, -1e4)
+    (ids,) = judged(network, surface(1), FaceGrammar(8, 3), [0], Sampling(tries=4), [judge])
+    assert len(judge.passed) == len(ids) == 20
+
+
+def test_a_judge_may_end_a_mesh_without_a_face(tiny_steps, surface):
+    class Refusing(Picky):
+        def judge(self, ids: np.ndarray, ended: np.ndarray, uniform: float) -> Verdict:
+            return Verdict("end")
+
+    rows = judged(tiny_steps(8), surface(1), FaceGrammar(8, 3), [0, 1], Sampling(tries=2), [Refusing(9), Picky(2)])
+    assert [len(ids) for ids in rows] == [0, 2]

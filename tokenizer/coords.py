@@ -10,6 +10,7 @@ The axes of a corner come in the order in which canonical corners are sorted, so
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from meshgpt.mesh import BINS
 
-from .interface import Grammar
+from .interface import Grammar, Vertex
 
 SORTED_AXES = (1, 2, 0)
 AXES_BACK = (2, 0, 1)
@@ -74,6 +75,7 @@ class CoordsState(NamedTuple):
     last: tuple[int, int, int] | None  # the last whole face
     fan: frozenset[tuple[int, int]]  # second and third corners of all faces on the last face's first corner
     open: tuple[int, ...]  # ids of the open face
+    passed: int  # the highest first corner that is passed over, or -1
 
 
 class CoordsGrammar:
@@ -88,7 +90,7 @@ class CoordsGrammar:
         self.bins, self.corners = bins, bins**3
 
     def start(self) -> CoordsState:
-        return CoordsState(None, frozenset(), ())
+        return CoordsState(None, frozenset(), (), -1)
 
     def legal(self, state: CoordsState) -> Bool[np.ndarray, "ids"]:
         done = [self._corner(state.open[at : at + 3]) for at in range(0, len(state.open) - 2, 3)]
@@ -102,18 +104,23 @@ class CoordsGrammar:
     def advance(self, state: CoordsState, id: int) -> CoordsState:
         opened = (*state.open, int(id))
         if len(opened) < 9:
-            return CoordsState(state.last, state.fan, opened)
+            return state._replace(open=opened)
         a, b, c = (self._corner(opened[at : at + 3]) for at in (0, 3, 6))
         fan = state.fan if state.last and state.last[0] == a else frozenset()
-        return CoordsState((a, b, c), fan | {(b, c)}, ())
+        return CoordsState((a, b, c), fan | {(b, c)}, (), state.passed)
+
+    def passing(self, state: CoordsState, firsts: Set[Vertex]) -> CoordsState:
+        """Faces are sorted by their first corners, so lower ones are passed over as well."""
+        return state._replace(passed=max((self._corner(first) for first in firsts), default=-1))
 
     def _corner(self, ids: tuple[int, ...]) -> int:
         return (ids[0] * self.bins + ids[1]) * self.bins + ids[2]
 
     def _firsts(self, state: CoordsState) -> tuple[int, set[int]]:
         """The lowest first corner, and which of those above it are barred."""
-        if state.last is None:
-            return 0, set()
+        above = state.passed + 1
+        if state.last is None or state.last[0] < above <= self.corners - 3:
+            return min(above, self.corners - 3), set()
         a = state.last[0]
         low, barred = self._seconds(state, a)
         return a, {a} if self.corners - low <= len(barred) else set()

@@ -1,0 +1,147 @@
+"""How well a face lies on a cloud, and which part of the cloud the faces so far cover.
+
+A face of a mesh that has the cloud's surface lies on that surface, lies on no other face, and, since faces come bottom up, leaves
+nothing below it bare. On real meshes (tests/test_coverage.py) all three hold as good as exactly, so they tell a good next face
+from a bad one without knowing the mesh. It knows points and triangles only; everything lies in the cube, y up.
+
+n  points      k  triangles      s  samples of a triangle
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+# One bin of 128. Corners are rounded to bins, and clouds lie a little off the mesh.
+BIN = 1 / 128
+TOLERANCE = 2 * BIN
+# The cosine from which on a face and a point face the same way.
+FACING = 0.5
+# How many points around a sample are asked whether they face its way.
+NEIGHBOURS = 6
+
+
+class Weights(NamedTuple):
+    """For each triangle: the share of it that is off the surface (its edges count once more), the share that lies on faces that are
+    there, the share of the cloud that it would newly cover, and the share that it would leave bare below it."""
+
+    off: Float[np.ndarray, "k"]
+    double: Float[np.ndarray, "k"]
+    gain: Float[np.ndarray, "k"]
+    lost: Float[np.ndarray, "k"]
+
+
+class Coverage:
+    """Takes in a mesh face by face. `cloud` holds positions and unit normals (or zeros where they are not known); with `oriented`
+    normals a face must look the same way as its points, without, the way they point along."""
+
+    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool = True) -> None:
+        from scipy.spatial import KDTree
+
+        self.points, normals = cloud[:, :3].astype(np.float64), cloud[:, 3:].astype(np.float64)
+        self.normals = normals if np.abs(normals).any() else None
+        self.oriented = oriented
+        self.tree = KDTree(self.points)
+        spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
+        self.near = TOLERANCE + 1.5 * spacing
+        self.bare = np.ones(len(cloud), dtype=bool)
+        self.lost = 0.0
+        self.faces = _Faces()
+
+    @property
+    def covered(self) -> float:
+        """Share of the points that lie on the faces so far."""
+        return 1 - float(self.bare.mean())
+
+    def weigh(self, triangles: Float[np.ndarray, "k 3 3"]) -> Weights:
+        """What each of the triangles would be as the next face."""
+        normals = _unit_normals(triangles)
+        inside = np.einsum("sc,kcd->ksd", INSIDE, triangles)
+        edges = np.einsum("sc,kcd->ksd", EDGES, triangles)
+        off = 1 - self._on_surface(inside, normals).mean(1)
+        off += (self.tree.query(edges.reshape(-1, 3))[0].reshape(edges.shape[:2]) > self.near).mean(1)
+        double = self.faces.hold(inside.reshape(-1, 3), normals.repeat(len(INSIDE), 0)).reshape(inside.shape[:2]).mean(1)
+        gain = np.array([len(self._beneath(triangle)) for triangle in triangles]) / len(self.points)
+        lost = np.array([self._bare_below(triangle) for triangle in triangles])
+        return Weights(off, double, gain, (lost - self.lost).clip(0))
+
+    def take(self, triangle: Float[np.ndarray, "3 3"]) -> None:
+        """Take in the next face."""
+        self.bare[self._beneath(triangle)] = False
+        self.faces.add(triangle)
+        self.lost = max(self.lost, self._bare_below(triangle))
+
+    def _on_surface(self, samples: Float[np.ndarray, "k s 3"], normals: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, "k s"]:
+        many = min(NEIGHBOURS, len(self.points))
+        apart, which = (found.reshape(*samples.shape[:2], many) for found in self.tree.query(samples.reshape(-1, 3), k=many))
+        return ((apart < self.near) & self._face(which, normals[:, None, None])).any(2)
+
+    def _face(self, which: Int[np.ndarray, "*n"], normals: Float[np.ndarray, "*#n 3"], least: float = FACING) -> Bool[np.ndarray, "*n"]:
+        """Whether points look the way of normals."""
+        if self.normals is None:
+            return np.ones(which.shape, dtype=bool)
+        cosine = (self.normals[which] * normals).sum(-1)
+        return (cosine if self.oriented else np.abs(cosine)) > least
+
+    def _beneath(self, triangle: Float[np.ndarray, "3 3"]) -> Int[np.ndarray, "m"]:
+        """The bare points that the triangle covers, with a margin around it."""
+        centre, normal = triangle.mean(0), _unit_normals(triangle[None])[0]
+        reach = np.linalg.norm(triangle - centre, axis=1).max() + TOLERANCE
+        which = np.array(self.tree.query_ball_point(centre, reach), dtype=np.int64)
+        points = self.points[which]
+        beneath = self.bare[which] & (np.abs((points - centre) @ normal) < 1.5 * TOLERANCE) & self._face(which, normal, 0.8 * FACING)
+        for tail, head in zip(triangle, np.roll(triangle, -1, 0), strict=True):
+            inward = np.cross(normal, head - tail)
+            beneath &= (points - tail) @ inward > -0.75 * TOLERANCE * np.linalg.norm(inward)
+        return which[beneath]
+
+    def _bare_below(self, triangle: Float[np.ndarray, "3 3"]) -> float:
+        """Share of the points that no later face can cover, if this one is next: later faces have no lower corner."""
+        return float((self.points[self.bare, 1] < triangle[:, 1].min() - TOLERANCE).sum()) / len(self.points)
+
+
+class _Faces:
+    """Finds out whether points lie on faces that look the same way."""
+
+    def __init__(self) -> None:
+        self.origins, self.normals, self.frames = np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3, 3))
+
+    def add(self, triangle: Float[np.ndarray, "3 3"]) -> None:
+        normal = _unit_normals(triangle[None])[0]
+        edges = triangle[1] - triangle[0], triangle[2] - triangle[0]
+        if not normal.any():
+            return
+        self.origins = np.concatenate([self.origins, triangle[:1]])
+        self.normals = np.concatenate([self.normals, normal[None]])
+        self.frames = np.concatenate([self.frames, np.linalg.inv(np.stack([*edges, normal]))[None]])
+
+    def hold(self, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
+        """Within a bin of a face, over it."""
+        along, across, apart = np.moveaxis(np.einsum("nfd,fdc->nfc", points[:, None] - self.origins, self.frames), 2, 0)
+        over = (along > 0) & (across > 0) & (along + across < 1) & (np.abs(apart) < BIN)
+        return (over & (normals @ self.normals.T > FACING)).any(1)
+
+
+def _unit_normals(triangles: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 3"]:
+    """Zeros where a triangle has no area."""
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(length > 1e-12, normals / np.maximum(length, 1e-12), 0)
+
+
+def _inside(steps: int) -> Float[np.ndarray, "s 3"]:
+    """Barycentric coordinates of a regular grid in a triangle, off its edges."""
+    at = (np.arange(steps) + 0.5) / steps
+    return np.array([(1 - u - v, u, v) for u in at for v in at if u + v < 1 - 1e-9])
+
+
+def _edges(steps: int) -> Float[np.ndarray, "s 3"]:
+    """Barycentric coordinates of points on the edges, corners included."""
+    at = np.arange(steps) / steps
+    one = np.stack([1 - at, at, 0 * at], 1)
+    return np.concatenate([np.roll(one, turn, 1) for turn in range(3)])
+
+
+INSIDE, EDGES = _inside(5), _edges(4)

@@ -1,0 +1,91 @@
+"""The judge takes large faces that lie on the cloud, asks for more where none does, and knows when a mesh is whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_coverage import cloud_of, strip
+
+from meshgpt.coverage import Coverage
+from meshgpt.judge import IDLE, PASSES, ROUNDS, CloudJudge
+
+FINE, COARSE = strip(4), strip(1)
+# What steps stand for: the fine triangles, the coarse ones, and the same off the surface.
+SHAPES = np.concatenate([FINE, COARSE, FINE + np.array([0, 0, 0.3])])
+OFF = 34
+
+
+def step(number: int, first: int = 0) -> np.ndarray:
+    """A step of three ids; the first one names its first corner, the last its shape."""
+    return np.array([[first, 0, number]])
+
+
+@pytest.fixture
+def judge() -> CloudJudge:
+    return CloudJudge(Coverage(cloud_of(FINE)), lambda ids: SHAPES[ids[:, 2]], 1)
+
+
+def ask(judge: CloudJudge, *steps: np.ndarray, ended: tuple[int, ...] = (), uniform: float = 0.5):
+    return judge.judge(np.concatenate(steps), np.isin(np.arange(len(steps)), ended), uniform)
+
+
+def test_the_larger_of_two_good_faces_is_taken(judge):
+    assert ask(judge, step(0), step(32), step(1)) == ("take", 1)
+    assert judge.coverage.covered == pytest.approx(0.5, abs=0.05)
+    assert ask(judge, step(33), step(31)) == ("take", 0)
+    assert judge.whole
+
+
+def test_a_face_off_the_surface_is_never_taken(judge):
+    for uniform in (0.0, 0.5, 0.999):
+        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1)
+        assert ask(fresh, step(OFF), step(0), step(OFF + 1), uniform=uniform) == ("take", 1)
+
+
+def test_more_ways_are_asked_for_and_then_the_first_corner_is_passed_over(judge):
+    ways = [step(OFF, 7), step(OFF + 1, 7), step(OFF + 2, 8)]
+    for round in range(1, ROUNDS):
+        assert ask(judge, *(ways * round)).what == "again"
+    assert ask(judge, *(ways * ROUNDS)).what == "pass"
+    assert judge.passed == {(7,)}
+    assert ask(judge, step(0, 7), step(1, 9)) == ("take", 1), "7 is passed over, though its face would be fine"
+
+
+def test_ways_of_earlier_rounds_count(judge):
+    assert ask(judge, step(OFF)).what == "again"
+    assert ask(judge, step(OFF), step(32)) == ("take", 1)
+
+
+def test_when_no_first_corner_is_left_or_too_many_were_passed_over_the_mesh_ends(judge):
+    verdicts = []
+    for first in range(PASSES + 1):
+        for round in range(1, ROUNDS + 1):
+            verdict = ask(judge, *[step(OFF, first)] * round)
+        verdicts.append(verdict.what)
+    assert verdicts == ["pass"] * PASSES + ["end"]
+
+
+def test_end_is_taken_only_where_little_is_missing(judge):
+    for round in range(1, ROUNDS):
+        assert ask(judge, *[step(0)] * round, ended=tuple(range(round))).what == "again"
+    assert ask(judge, *[step(0)] * (ROUNDS - 1), step(2), ended=tuple(range(ROUNDS - 1))) == ("take", ROUNDS - 1)
+    for number in (0, 32, 33):
+        judge.coverage.take(SHAPES[number])
+    assert judge.whole
+    assert ask(judge, step(OFF), ended=(0,)).what == "end"
+
+
+def test_a_first_corner_is_passed_over_when_its_faces_cover_nothing_new(judge):
+    judge.coverage.bare[:] = False
+    for _ in range(IDLE):
+        assert judge.passed == set()
+        judge.coverage.faces = Coverage(cloud_of(FINE)).faces
+        assert ask(judge, step(0, 3)).what == "take"
+    assert judge.passed == {(3,)}
+
+
+def test_what_is_lost_weighs(judge):
+    """The upper row covers as much as the lower one, but leaves it bare."""
+    for uniform in (0.01, 0.5, 0.99):
+        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1)
+        assert ask(fresh, step(24), step(0), uniform=uniform) == ("take", 1)
