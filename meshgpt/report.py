@@ -18,6 +18,7 @@ from meshgpt.files import whole_file
 from meshgpt.markup import Markup, element, joined
 from meshgpt.plots import COLOURS, Series, lines, strips
 from meshgpt.scores import (
+    ARROWS,
     Evaluation,
     Group,
     Metric,
@@ -41,7 +42,6 @@ LONG_NAME = 13  # letters
 ABSENT = Markup("&ndash;")
 STYLE = Path(__file__).with_name("report.css")
 SCRIPT = Path(__file__).with_name("report.js")
-ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "neither": "neither end is better"}
 
 
@@ -54,7 +54,7 @@ def write_report(evaluation: Evaluation, shapes: Shapes, path: str | Path, metho
 
 
 def report(evaluation: Evaluation, shapes: Shapes, method: str = "", pictures: int = PICTURES) -> str:
-    """The page. The contact sheet shows `method`, the first by default, with pictures of its worst `pictures` meshes (50 kB each).
+    """The page. The contact sheet shows `method`, the first by default, with pictures of its worst `pictures` meshes (20 kB each).
 
     ValueError when that method, or any at all, was not evaluated, or no metric was measured.
     """

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 FACE_BUCKETS = (50, 100, 200, 400, 800)
+ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}  # where better is
 
 
 class Metric(TypedDict):
@@ -120,12 +121,13 @@ def shown(value: Score) -> str:
 
 
 def best(values: Mapping[str, Score], better: str) -> set[str]:
-    """The names of the best value and of those that look the same; none where neither end is better, or nothing to compare."""
+    """The names of the best value and of those that look the same; none where neither end is better, or all look the same."""
     numbers = {name: number for name, value in values.items() if (number := finite(value)) is not None}
-    if better == "neither" or len(values) < 2 or not numbers:
+    if better == "neither" or not numbers:
         return set()
     winner = shown((min if better == "lower" else max)(numbers.values()))
-    return {name for name, number in numbers.items() if shown(number) == winner}
+    winners = {name for name, number in numbers.items() if shown(number) == winner}
+    return winners if len(winners) < len(values) else set()
 
 
 def scores(evaluation: Evaluation, metric: str, rows: Iterable[Row]) -> Float[np.ndarray, "n"]:
