@@ -73,8 +73,13 @@ class Camera:
         return _flattened(self.fit.apply(positions)) * [self.zoom, self.zoom, 1] + [*self.offset, 0]
 
 
-def draw_mesh(mesh: Mesh, size: int = 512, up: str = "y", camera: Camera | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """Flat-shaded, with edges, on white; faces seen from behind are orange. `camera` keeps the view of another shape."""
+def draw_mesh(
+    mesh: Mesh, size: int = 512, up: str = "y", camera: Camera | None = None, transparent: bool = False
+) -> UInt8[np.ndarray, "h w colours"]:
+    """Flat-shaded, with edges, on white; faces seen from behind are orange. `camera` keeps the view of another shape.
+
+    `transparent` puts nothing behind, and adds a fourth channel: how much of each pixel is covered.
+    """
     triangles = mesh.triangles().reshape(-1, 3)
     camera = camera or Camera.of(triangles, size, up)
     faces = _Faces.of(camera.project(triangles).reshape(-1, 3, 3))
@@ -83,11 +88,16 @@ def draw_mesh(mesh: Mesh, size: int = 512, up: str = "y", camera: Camera | None 
     face = seen[at]
     colours = _face_colours(camera, triangles.reshape(-1, 3, 3), faces)[face]
     lines = _lines(faces, face, at, camera.side)[:, None]
-    return _picture(at, colours * (1 - lines) + lines * LINE, camera)
+    return _picture(at, colours * (1 - lines) + lines * LINE, np.ones((len(at), 1)), camera, transparent)
 
 
-def draw_cloud(cloud: Cloud, size: int = 512, up: str = "y", camera: Camera | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """Small balls on white, paler far away, shaded by the normals of the cloud where it has some; at most 30,000 of them."""
+def draw_cloud(
+    cloud: Cloud, size: int = 512, up: str = "y", camera: Camera | None = None, transparent: bool = False
+) -> UInt8[np.ndarray, "h w colours"]:
+    """Small balls on white, paler far away, shaded by the normals of the cloud where it has some; at most 30,000 of them.
+
+    `camera` and `transparent` as in `draw_mesh`.
+    """
     camera = camera or Camera.of(cloud.positions, size, up)
     cloud = thinned(cloud, MOST_BALLS, np.random.default_rng(0))
     centres = camera.project(cloud.positions)
@@ -103,7 +113,7 @@ def draw_cloud(cloud: Cloud, size: int = 512, up: str = "y", camera: Camera | No
         facing = (camera.fit.turn(cloud.normals) @ AXES.T)[ball]
         normals = 0.35 * normals + 0.65 * np.where(facing[:, 2:] < 0, -facing, facing)
         haze = np.where(facing[:, 2:] < 0, np.maximum(haze, HAZE_BEHIND), haze)
-    return _picture(at, (1 - haze) * _shaded(BALL, normals) + haze, camera)
+    return _picture(at, _shaded(BALL, normals), 1 - haze, camera, transparent)
 
 
 def save_picture(mesh: Mesh, path: str | Path, cloud: Cloud | None = None, up: str = "y", size: int = 512) -> None:
@@ -263,9 +273,13 @@ def _lines(faces: _Faces, face: Int[np.ndarray, "s"], samples: Int[np.ndarray, "
     return (LINE_WIDTH * SAMPLES / 2 + 0.5 - distance).clip(0, 1) * strength[face]
 
 
-def _picture(samples: Int[np.ndarray, "s"], colours: Float[np.ndarray, "s 3"], camera: Camera) -> UInt8[np.ndarray, "h w 3"]:
-    """White where there are no samples; each pixel the mean of its own."""
-    canvas = np.ones((camera.side * camera.side, 3), np.float32)
-    canvas[samples] = colours
-    pixels = canvas.reshape(camera.size, SAMPLES, camera.size, SAMPLES, 3).mean((1, 3))
-    return (pixels * 255 + 0.5).astype(np.uint8)
+def _picture(
+    samples: Int[np.ndarray, "s"], colours: Float[np.ndarray, "s 3"], cover: Float[np.ndarray, "s 1"], camera: Camera, transparent: bool
+) -> UInt8[np.ndarray, "h w colours"]:
+    """Each pixel the mean of its samples, of which `cover` hides what is behind: white or, when transparent, nothing."""
+    canvas = np.zeros((camera.side * camera.side, 4), np.float32)
+    canvas[samples] = np.concatenate([colours * cover, cover], 1)
+    pixels = canvas.reshape(camera.size, SAMPLES, camera.size, SAMPLES, 4).mean((1, 3))
+    colour, covered = pixels[..., :3], pixels[..., 3:]
+    shown = np.concatenate([colour / np.maximum(covered, 1e-6), covered], -1) if transparent else colour + (1 - covered)
+    return (shown.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -15,6 +15,7 @@ import pytest
 import meshgpt
 
 ROOT = Path(__file__).resolve().parents[1]
+OURS = {".py", ".css", ".js"}
 SHIPPED = {".json", ".safetensors", ".md"}  # of meshgpt/pretrained
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only git knows which files belong to the tree")
@@ -62,7 +63,7 @@ def test_the_wheel_holds_all_of_it(wheel):
 def belongs(path: Path) -> bool:
     if path.parts[:2] == ("meshgpt", "pretrained"):
         return path.suffix in SHIPPED
-    return path.parts[0] in ("meshgpt", "tokenizer", "train") and path.suffix == ".py"
+    return path.parts[0] in ("meshgpt", "tokenizer", "train") and path.suffix in OURS
 
 
 def test_the_wheel_says_what_it_is(wheel):

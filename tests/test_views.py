@@ -262,6 +262,18 @@ def test_a_cloud_of_a_million_points_is_drawn():
     assert time.process_time() - start < 5
 
 
+@pytest.mark.parametrize("name", ["bucket.glb", "couch.ply"])
+def test_a_transparent_picture_on_white_is_the_picture(name):
+    shape = read_mesh(EXAMPLES / name) if name.endswith("glb") else read_points(EXAMPLES / name)
+    draw = draw_mesh if isinstance(shape, Mesh) else draw_cloud
+    clear = draw(shape, 96, transparent=True).astype(float)
+    cover = clear[..., 3:] / 255
+    on_white = clear[..., :3] * cover + 255 * (1 - cover)
+    assert np.abs(on_white - draw(shape, 96)).max() < 2
+    assert clear[0, 0, 3] == 0
+    assert clear[..., 3].max() == 255 or name == "couch.ply"  # far balls let white through
+
+
 # Files
 
 
