@@ -84,7 +84,7 @@ def _unoriented(corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "g 3 3
     return vertices[np.unique(np.sort(faces, 1), axis=0)]
 
 
-def tokenizer_scores(tokenizer: MeshTokenizer, meshes: Iterable[Integer[np.ndarray, "f 3 3"]]) -> TokenizerScores:
+def tokenizer_scores(tokenizer: MeshTokenizer, meshes: Iterable[Integer[np.ndarray, "_ 3 3"]]) -> TokenizerScores:
     """All numbers of a tokenizer over canonical corners; ValueError when no mesh with faces is written."""
     trips = [round_trip(tokenizer, corners) for corners in meshes]
     written = [trip for trip in trips if trip.tokens]
