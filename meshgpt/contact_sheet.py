@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from meshgpt.cloud import Cloud
 from meshgpt.markup import Markup, element, joined
 from meshgpt.mesh import Mesh
-from meshgpt.scores import Row, shown
+from meshgpt.evaluation import Row, shown
 from meshgpt.views import Camera, draw_cloud, draw_mesh
 
 SIZE = 200  # pixels

@@ -17,7 +17,7 @@ from meshgpt.contact_sheet import Shapes, contact_sheet, named
 from meshgpt.files import whole_file
 from meshgpt.markup import Markup, element, joined
 from meshgpt.plots import COLOURS, Series, lines, strips
-from meshgpt.scores import (
+from meshgpt.evaluation import (
     ARROWS,
     Evaluation,
     Group,

@@ -1,182 +1,156 @@
-"""The scores of an evaluation: what metrics.json holds, and what a table or a report asks of it.
+"""The scores of a result beside its reference, and of many results; bad ones count, by a written rule.
 
-    protocol    what was measured on what, with which versions and settings
-    metrics     name to unit, direction, definition and source
-    methods     name to its summary, its scores over the whole set, and a row for each mesh
+    scores(result, reference, seed=0)           a number for every metric of a pair, failures included
+    summarise([scored, scored, ...])            median, mean and number of failures of each metric
 
-A score that is infinite is null in the file. It counts as the worst there is: in medians, in orders, and as a failure.
+The written rule for bad results stands at `scores`. It knows metrics; models and files are others'.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypedDict
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-FACE_BUCKETS = (50, 100, 200, 400, 800)
-ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}  # where better is
+from meshgpt import metrics, topology
+from meshgpt.mesh import Mesh, face_normals
+from meshgpt.metrics import Compared
+from meshgpt.protocols import METRICS, Metric
+from meshgpt.shape_sets import cd_pivot1024_sq
+
+_OF_RESULT = [
+    topology.boundary_edge_ratio,
+    topology.topology_score,
+    topology.non_manifold_edge_ratio,
+    topology.non_manifold_vertex_ratio,
+    topology.components,
+    topology.watertight,
+    topology.duplicate_face_share,
+]
+_OF_BOTH = [
+    metrics.cd_ma100k,
+    metrics.ecd_ma100k,
+    metrics.nc_ma100k,
+    metrics.f_1pct_ma100k,
+    metrics.f_2pct_ma100k,
+    metrics.cd_bpt1024_l2,
+    metrics.hd_bpt1024,
+    metrics.nc_tree,
+    metrics.absnc_tree,
+    metrics.vertex_ratio,
+    metrics.face_ratio,
+]
 
 
-class Metric(TypedDict):
-    """How a number is measured; `definition` is one sentence."""
-
-    unit: str
-    better: Literal["lower", "higher", "neither"]
-    definition: str
-    source: str
+def _of_result(measure: Callable[[Mesh], float]) -> Callable[[Compared], float]:
+    return lambda compared: measure(compared.result)
 
 
-class Summary(TypedDict):
-    """One metric over all meshes: the median counts failures as the worst there is, the mean leaves them out."""
+def _cd_pivot1024_sq(compared: Compared) -> float:
+    return cd_pivot1024_sq(compared.result, compared.reference, compared.seed)
 
-    median: float | None
-    mean: float | None
+
+def _valid(compared: Compared) -> float:
+    return float(not problem(compared.result))
+
+
+_MEASURES: dict[str, Callable[[Compared], float]] = {
+    **{measure.__name__: measure for measure in _OF_BOTH},
+    **{measure.__name__: _of_result(measure) for measure in _OF_RESULT},
+    "cd_pivot1024_sq": _cd_pivot1024_sq,
+    "valid": _valid,
+}
+PAIR_METRICS = tuple(metric.name for metric in METRICS.values() if metric.of == "pair")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The metrics of one result by name; `failed` is '' or why the whole result failed, `reasons` says it for each metric that did."""
+
+    values: dict[str, float]
+    failed: str = ""
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def scores(result: Mesh, reference: Mesh, seed: int = 0, names: Sequence[str] = PAIR_METRICS) -> Scored:
+    """A float for every metric named. Bad results are scored by this rule, and none is ever left out:
+
+    1. A result with no faces, with faces at vertices that do not exist, with vertices that are NaN or infinite, or without a face of
+       positive area has failed: `failed` says why, and every metric has its worst value (`Metric.worst`): distances are infinite, shares,
+       consistencies and ratios 0 or, where lower is better, 1; `nc_tree` is -1, `valid` is 0.
+    2. Open, non-manifold, many-piece and single-triangle results are scored like any other.
+    3. A metric that raises, or whose number is not finite, has failed by itself: it has its worst value, and `reasons` says why.
+
+    ValueError when a name is unknown, or when the reference itself would fail by rule 1: no result can be measured by it.
+    """
+    unknown = [name for name in names if name not in _MEASURES]
+    if unknown:
+        raise ValueError(f"{', '.join(map(repr, unknown))}: no metric of a pair has that name; these have one: {', '.join(PAIR_METRICS)}")
+    if wrong := problem(reference):
+        raise ValueError(f"the reference {wrong}, so nothing can be measured by it; leave it out of the split")
+    if failed := problem(result):
+        values = {name: METRICS[name].worst for name in names}
+        return Scored(values, failed, {name: failed for name in names if name != "valid"})
+    compared = Compared(result, reference, seed)
+    measured = {name: _measured(name, compared) for name in names}
+    values = {name: METRICS[name].worst if reason else value for name, (value, reason) in measured.items()}
+    return Scored(values, "", {name: reason for name, (_, reason) in measured.items() if reason})
+
+
+def _measured(name: str, compared: Compared) -> tuple[float, str]:
+    """The number, and '' or why there is none."""
+    try:
+        with np.errstate(all="ignore"):
+            value = float(_MEASURES[name](compared))
+    except Exception as error:  # a metric rests on several libraries; whatever they stumble over is shown, and ends nothing
+        return math.nan, str(error) or type(error).__name__
+    return value, "" if math.isfinite(value) else f"it came out as {value}"
+
+
+def problem(mesh: Mesh) -> str:
+    """Why a mesh cannot be measured (rule 1 of `scores`), '' when it can."""
+    if not len(mesh.faces):
+        return "has no faces"
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
+        return f"has {len(mesh.vertices)} vertices and a face at vertex {mesh.faces.max() if mesh.faces.min() >= 0 else mesh.faces.min()}"
+    if not np.isfinite(mesh.vertices).all():
+        return f"has {int((~np.isfinite(mesh.vertices)).any(1).sum())} vertices that are NaN or infinite"
+    with np.errstate(all="ignore"):
+        areas = np.linalg.norm(face_normals(mesh.triangles().astype(np.float64)), axis=1)
+    return "" if (areas > 0).any() else f"has {len(mesh.faces)} faces, none with an area"
+
+
+class Summary(NamedTuple):
+    """One metric over many results.
+
+    median    a failure counts as infinitely bad, so that it may be infinite; where neither way is better, failures are left out
+    mean      of the scored results only
+    scored, failures    how many of each
+    """
+
+    median: float
+    mean: float
+    scored: int
     failures: int
 
 
-class Row(TypedDict):
-    """One mesh; `failed` is the reason, '' where there is a result."""
-
-    id: str
-    category: str
-    reference_faces: int
-    seconds: float | None
-    failed: str
-    scores: dict[str, float | None]
+def summarise(rows: Iterable[Scored]) -> dict[str, Summary]:
+    """Every metric that the rows hold; NaN where nothing was scored. ValueError when rows hold different metrics."""
+    rows = list(rows)
+    names = tuple(rows[0].values) if rows else ()
+    if any(tuple(row.values) != names for row in rows):
+        raise ValueError("the rows hold different metrics, so they have no common summary; score them all by the same names")
+    return {name: _summary(METRICS[name], rows) for name in names}
 
 
-class Method(TypedDict):
-    """`sets` holds the scores that belong to the whole set, such as coverage."""
-
-    summary: dict[str, Summary]
-    sets: dict[str, float | None]
-    failures: int
-    rows: list[Row]
-
-
-class Evaluation(TypedDict):
-    """What metrics.json holds."""
-
-    protocol: dict[str, Any]
-    metrics: dict[str, Metric]
-    methods: dict[str, Method]
-
-
-Score = float | int | None  # JSON writes a float without a fraction as it likes
-Group = tuple[str, Callable[[Row], bool]]
-
-
-def known(evaluation: Evaluation, method: str = "") -> str:
-    """The method of that name, or the first; ValueError where there is none."""
-    methods = list(evaluation["methods"])
-    if not methods:
-        raise ValueError("the evaluation holds no methods; evaluate at least one")
-    if method and method not in methods:
-        raise ValueError(f"the method {method!r} was not evaluated; there are: {', '.join(methods)}")
-    return method or methods[0]
-
-
-def metric_of(evaluation: Evaluation, name: str) -> Metric:
-    """Its entry, or one without words for a metric that has none."""
-    return evaluation["metrics"].get(name) or Metric(unit="", better="neither", definition="", source="")
-
-
-def mesh_metrics(evaluation: Evaluation) -> list[str]:
-    """The metrics that each mesh has, in the order of their definitions; ValueError where there is none."""
-    there = {name: None for method in evaluation["methods"].values() for name in method["summary"]}
-    if not there:
-        raise ValueError("the evaluation summarises no metrics; measure at least one")
-    return sorted(there, key=_place(evaluation))
-
-
-def set_metrics(evaluation: Evaluation) -> list[str]:
-    """The metrics that only the whole set has."""
-    return sorted({name: None for method in evaluation["methods"].values() for name in method["sets"]}, key=_place(evaluation))
-
-
-def _place(evaluation: Evaluation) -> Callable[[str], int]:
-    places = {name: place for place, name in enumerate(evaluation["metrics"])}
-    return lambda name: places.get(name, len(places))
-
-
-def finite(value: Score) -> float | None:
-    """The number, None where there is none or it is infinite."""
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def shown(value: Score) -> str:
-    """Three digits that count."""
-    value = finite(value)
-    if value is None:
-        return "∞"
-    if value == 0 or abs(value) >= 999.5:
-        return f"{value:,.0f}"
-    if abs(value) < 1e-3:
-        digits, exponent = f"{value:.1e}".split("e")
-        return f"{digits}e{int(exponent)}"
-    return f"{value:#.3g}".rstrip(".")
-
-
-def best(values: Mapping[str, Score], better: str) -> set[str]:
-    """The names of the best value and of those that look the same; none where neither end is better, or all look the same."""
-    numbers = {name: number for name, value in values.items() if (number := finite(value)) is not None}
-    if better == "neither" or not numbers:
-        return set()
-    winner = shown((min if better == "lower" else max)(numbers.values()))
-    winners = {name for name, number in numbers.items() if shown(number) == winner}
-    return winners if len(winners) < len(values) else set()
-
-
-def scores(evaluation: Evaluation, metric: str, rows: Iterable[Row]) -> Float[np.ndarray, "n"]:
-    """One metric of some rows: infinite scores as the worst there is or, where neither end is better, left out."""
-    worst = {"lower": math.inf, "higher": -math.inf, "neither": math.nan}[metric_of(evaluation, metric)["better"]]
-    values = [worst if (value := finite(row["scores"].get(metric))) is None else value for row in rows]
-    return np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
-
-
-def median(values: Float[np.ndarray, "n"]) -> float | None:
-    """None where it is infinite, or there are no values."""
-    return finite(float(np.median(values))) if len(values) else None
-
-
-def worst_first(evaluation: Evaluation, method: str, metric: str) -> list[Row]:
-    """The rows of a method: failures, then infinite scores, then from bad to good; equals in the order of their names."""
-    sign = 1 if metric_of(evaluation, metric)["better"] == "higher" else -1
-
-    def place(row: Row) -> tuple[bool, float, str]:
-        value = finite(row["scores"].get(metric))
-        return not row["failed"], -math.inf if value is None else sign * value, row["id"]
-
-    return sorted(evaluation["methods"][method]["rows"], key=place)
-
-
-def face_groups(evaluation: Evaluation) -> list[Group]:
-    """By the faces of the reference: those buckets that hold meshes."""
-    lows, highs = (0, *FACE_BUCKETS), (*FACE_BUCKETS, math.inf)
-    names = [f"{low + 1} to {high}" for low, high in zip(lows, FACE_BUCKETS, strict=False)] + [f"more than {FACE_BUCKETS[-1]}"]
-    groups = [(name, _between(low, high)) for name, low, high in zip(names, lows, highs, strict=True)]
-    return [group for group in groups if any(group[1](row) for row in _all_rows(evaluation))]
-
-
-def category_groups(evaluation: Evaluation) -> list[Group]:
-    """By category, the one with most meshes first; none where there is but one."""
-    counts: dict[str, int] = {}
-    for row in _all_rows(evaluation):
-        counts[row["category"]] = counts.get(row["category"], 0) + 1
-    names = sorted(counts, key=lambda name: (-counts[name], name))
-    return [(name or "no category", _of_category(name)) for name in names] if len(names) > 1 else []
-
-
-def _between(low: int, high: int | float) -> Callable[[Row], bool]:
-    return lambda row: low < row["reference_faces"] <= high
-
-
-def _of_category(name: str) -> Callable[[Row], bool]:
-    return lambda row: row["category"] == name
-
-
-def _all_rows(evaluation: Evaluation) -> Iterable[Row]:
-    return (row for method in evaluation["methods"].values() for row in method["rows"])
+def _summary(metric: Metric, rows: list[Scored]) -> Summary:
+    values = [row.values[metric.name] for row in rows if metric.name not in row.reasons]
+    failures = len(rows) - len(values)
+    bad = {"lower": [math.inf], "higher": [-math.inf], "neither": []}[metric.better] * failures
+    counted = values + bad
+    mean = statistics.fmean(values) if values else math.nan
+    return Summary(float(statistics.median(counted)) if counted else math.nan, mean, len(values), failures)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from meshgpt.scores import ARROWS, Evaluation, best, known, mesh_metrics, metric_of, shown
+from meshgpt.evaluation import ARROWS, Evaluation, best, known, mesh_metrics, metric_of, shown
 
 MAIN = ("cd_ma100k", "nc_ma100k", "f1_1", "hd_bpt1024", "boundary_edge_ratio", "non_manifold_edge_ratio", "face_ratio")
 

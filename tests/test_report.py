@@ -26,7 +26,7 @@ from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.metrics import cd_nc_ma100k
 from meshgpt.plots import Scale, Series, lines, strips
 from meshgpt.report import report, write_report
-from meshgpt.scores import best, category_groups, face_groups, median, scores, shown, worst_first
+from meshgpt.evaluation import best, category_groups, face_groups, median, scores, shown, worst_first
 from meshgpt.tables import table
 from meshgpt.train.sources import read_parquet
 

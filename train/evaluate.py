@@ -2,7 +2,7 @@
 
     python -m meshgpt.train.evaluate --data data/artist-kits --out runs/evaluation.json
 
-It writes one row for each mesh and the medians and means; nothing is left out: a sample without faces counts as a failure.
+It writes one row for each mesh and the medians and means; nothing is left out: a sample without a surface counts as a failure.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jaxtyping import Float
 from meshgpt.cloud import Cloud
 from meshgpt.generate import Sampling
 from meshgpt.mesh import Mesh, sample_surface
-from meshgpt.metrics import cd_nc_ma100k
 from meshgpt.model import MeshGPT
+from meshgpt.scores import scores
 from meshgpt.tokenizer.vqvae import VQVAETokenizer
 
 from .sources import MeshSet, read_parquet, split
@@ -28,6 +28,7 @@ from .vqvae import reconstruct
 
 CLOUD_POINTS = 8_192
 COARSE_POINTS, CANDIDATES = 256, 16
+MEASURED = ("cd_ma100k", "nc_ma100k", "face_ratio")
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,13 @@ def _row(model: MeshGPT, gallery: Gallery, meshes: MeshSet, index: int, options:
 
 
 def _scores(name: str, mesh: Mesh, reference: Mesh, seed: int) -> dict[str, float]:
-    if not len(mesh.faces):
-        return {f"{name}_cd_ma100k": float("inf"), f"{name}_nc_ma100k": 0.0, f"{name}_face_ratio": 0.0}
-    chamfer, consistency = cd_nc_ma100k(mesh, reference, seed)
-    ratio = len(mesh.faces) / len(reference.faces)
-    return {f"{name}_cd_ma100k": chamfer, f"{name}_nc_ma100k": consistency, f"{name}_face_ratio": ratio}
+    return {f"{name}_{metric}": value for metric, value in scores(mesh, reference, seed, MEASURED).values.items()}
 
 
 def summarise(rows: list[dict[str, float | str]]) -> dict[str, float]:
     """Medians and means; a failure counts in the median as infinitely far, and is left out of the mean but counted."""
-    summary: dict[str, float] = {"meshes": len(rows), "failures": sum(not row["sampled_faces"] for row in rows)}
-    for key in [f"{who}_{what}" for who in ("sample", "retrieval") for what in ("cd_ma100k", "nc_ma100k", "face_ratio")]:
+    summary: dict[str, float] = {"meshes": len(rows), "failures": sum(not np.isfinite(row["sample_cd_ma100k"]) for row in rows)}
+    for key in [f"{who}_{what}" for who in ("sample", "retrieval") for what in MEASURED]:
         values = np.array([row[key] for row in rows], dtype=float)
         summary |= {f"{key}_median": float(np.median(values)), f"{key}_mean": float(values[np.isfinite(values)].mean())}
     wins = [float(row["sample_cd_ma100k"]) < float(row["retrieval_cd_ma100k"]) for row in rows]
@@ -110,7 +107,7 @@ def summarise(rows: list[dict[str, float | str]]) -> dict[str, float]:
 
 
 class Gallery:
-    """Meshes to retrieve from: the nearest by chamfer distance (mean there plus mean back), coarse search first."""
+    """Meshes to retrieve from: the nearest by chamfer distance (mean there plus mean back, not squared), coarse search first."""
 
     def __init__(self, meshes: MeshSet) -> None:
         self.meshes = meshes
@@ -120,18 +117,18 @@ class Gallery:
     def nearest(self, positions: Float[np.ndarray, "n 3"]) -> tuple[str, Mesh]:
         """The id and the mesh of the nearest; `positions` lie in the cube."""
         asked = torch.from_numpy(positions[:: max(1, len(positions) // COARSE_POINTS)][:COARSE_POINTS]).float()
-        distances = torch.cat([_chamfer(asked[None], part) for part in self.clouds.split(256)])
+        distances = torch.cat([_cd_l2(asked[None], part) for part in self.clouds.split(256)])
         candidates = distances.topk(min(CANDIDATES, len(self.meshes)), largest=False).indices.tolist()
         fine = torch.from_numpy(positions[:4096]).float()[None]
-        scores = [float(_chamfer(fine, self._fine(index))[0]) for index in candidates]
-        best = candidates[int(np.argmin(scores))]
+        exact = [float(_cd_l2(fine, self._fine(index))[0]) for index in candidates]
+        best = candidates[int(np.argmin(exact))]
         return self.meshes.ids[best], self.meshes.mesh(best)
 
     def _fine(self, index: int) -> torch.Tensor:
         return torch.from_numpy(sample_surface(self.meshes.mesh(index), 4096, np.random.default_rng(index))[:, :3]).float()[None]
 
 
-def _chamfer(one: torch.Tensor, many: torch.Tensor) -> torch.Tensor:
+def _cd_l2(one: torch.Tensor, many: torch.Tensor) -> torch.Tensor:
     apart = torch.cdist(one.expand(len(many), -1, -1), many)
     return apart.amin(1).mean(1) + apart.amin(2).mean(1)
 
