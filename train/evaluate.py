@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from meshgpt.cloud import Cloud
+from meshgpt.gallery import Gallery
 from meshgpt.generate import Sampling
 from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.model import MeshGPT
@@ -27,7 +27,6 @@ from .sources import MeshSet, read_parquet, split
 from .vqvae import reconstruct
 
 CLOUD_POINTS = 8_192
-COARSE_POINTS, CANDIDATES = 256, 16
 MEASURED = ("cd_ma100k", "nc_ma100k", "face_ratio")
 
 
@@ -59,7 +58,8 @@ def run(options: EvaluateOptions) -> dict[str, float]:
     torch.set_num_threads(1)
     model = MeshGPT.from_pretrained(options.model or None, device="cpu")
     meshes = spread(read_parquet(split(options.data, "test") or options.data).at_most(options.max_faces), options.limit)
-    gallery = Gallery(read_parquet(options.retrieve_from or split(options.data, "train") or options.data).at_most(options.max_faces))
+    known = read_parquet(options.retrieve_from or split(options.data, "train") or options.data).at_most(options.max_faces)
+    gallery = Gallery([known.mesh(index) for index in range(len(known))], known.ids)
     rows = []
     for index in range(len(meshes)):
         rows.append(_row(model, gallery, meshes, index, options))
@@ -104,33 +104,6 @@ def summarise(rows: list[dict[str, float | str]]) -> dict[str, float]:
         summary |= {f"{key}_median": float(np.median(values)), f"{key}_mean": float(values[np.isfinite(values)].mean())}
     wins = [float(row["sample_cd_ma100k"]) < float(row["retrieval_cd_ma100k"]) for row in rows]
     return summary | {"nearer_than_retrieval": float(np.mean(wins)), "ended": float(np.mean([row["ended"] for row in rows]))}
-
-
-class Gallery:
-    """Meshes to retrieve from: the nearest by chamfer distance (mean there plus mean back, not squared), coarse search first."""
-
-    def __init__(self, meshes: MeshSet) -> None:
-        self.meshes = meshes
-        clouds = [sample_surface(meshes.mesh(i), COARSE_POINTS, np.random.default_rng(i))[:, :3] for i in range(len(meshes))]
-        self.clouds = torch.from_numpy(np.stack(clouds)).float()
-
-    def nearest(self, positions: Float[np.ndarray, "n 3"]) -> tuple[str, Mesh]:
-        """The id and the mesh of the nearest; `positions` lie in the cube."""
-        asked = torch.from_numpy(positions[:: max(1, len(positions) // COARSE_POINTS)][:COARSE_POINTS]).float()
-        distances = torch.cat([_cd_l2(asked[None], part) for part in self.clouds.split(256)])
-        candidates = distances.topk(min(CANDIDATES, len(self.meshes)), largest=False).indices.tolist()
-        fine = torch.from_numpy(positions[:4096]).float()[None]
-        exact = [float(_cd_l2(fine, self._fine(index))[0]) for index in candidates]
-        best = candidates[int(np.argmin(exact))]
-        return self.meshes.ids[best], self.meshes.mesh(best)
-
-    def _fine(self, index: int) -> torch.Tensor:
-        return torch.from_numpy(sample_surface(self.meshes.mesh(index), 4096, np.random.default_rng(index))[:, :3]).float()[None]
-
-
-def _cd_l2(one: torch.Tensor, many: torch.Tensor) -> torch.Tensor:
-    apart = torch.cdist(one.expand(len(many), -1, -1), many)
-    return apart.amin(1).mean(1) + apart.amin(2).mean(1)
 
 
 if __name__ == "__main__":
