@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from meshgpt.cloud import Cloud
+from meshgpt.evaluation import Row, shown
 from meshgpt.markup import Markup, element, joined
 from meshgpt.mesh import Mesh
-from meshgpt.evaluation import Row, shown
 from meshgpt.views import Camera, draw_cloud, draw_mesh
 
 SIZE = 200  # pixels

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 
 from meshgpt.contact_sheet import Shapes, contact_sheet, named
-from meshgpt.files import whole_file
-from meshgpt.markup import Markup, element, joined
-from meshgpt.plots import COLOURS, Series, lines, strips
 from meshgpt.evaluation import (
     ARROWS,
     Evaluation,
@@ -36,6 +33,9 @@ from meshgpt.evaluation import (
     shown,
     worst_first,
 )
+from meshgpt.files import whole_file
+from meshgpt.markup import Markup, element, joined
+from meshgpt.plots import COLOURS, Series, lines, strips
 
 PICTURES = 100
 LONG_NAME = 13  # letters

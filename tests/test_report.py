@@ -21,12 +21,12 @@ from rich.console import Console
 
 from meshgpt import contact_sheet as sheet
 from meshgpt.cloud import Cloud
+from meshgpt.evaluation import best, category_groups, face_groups, median, scores, shown, worst_first
 from meshgpt.markup import VOID, Markup, element, joined
 from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.metrics import cd_nc_ma100k
 from meshgpt.plots import Scale, Series, lines, strips
 from meshgpt.report import report, write_report
-from meshgpt.evaluation import best, category_groups, face_groups, median, scores, shown, worst_first
 from meshgpt.tables import table
 from meshgpt.train.sources import read_parquet
 
