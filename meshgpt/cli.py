@@ -58,6 +58,12 @@ def _train_transformer() -> Parts:
     return TransformerOptions, run
 
 
+def _evaluate() -> Parts:
+    from meshgpt.train.evaluate import EvaluateOptions, run
+
+    return EvaluateOptions, run
+
+
 def _prepare() -> Parts:
     """The options of `prepare`, with its two places before them."""
     from tyro.conf import Positional, arg
@@ -115,6 +121,15 @@ COMMANDS = {
             "meshgpt train transformer --data data/mine --out runs/coords --model.body.dim 384 augment:none degrade:none",
         ),
         _train_transformer,
+    ),
+    "evaluate": Command(
+        "how good models, baselines and finished meshes are, by the field's protocols",
+        (
+            "meshgpt evaluate --data data/artist-kits/test.parquet --limit 100 --out report",
+            "meshgpt evaluate --data data/artist-kits --out report --methods meshgpt retrieval --model runs/mine",
+            "meshgpt evaluate --data data/artist-kits --out report --methods path/to/their/meshes decimated",
+        ),
+        _evaluate,
     ),
     "info": Command(
         "what a model or a data set is, and what this machine has",

@@ -1,76 +1,112 @@
-"""How good a trained model is on clouds it has never seen, beside the nearest mesh that it was trained on.
+"""How good models, baselines and finished meshes are on a split, by the protocols of the field.
 
-    python -m meshgpt.train.evaluate --data data/artist-kits --out runs/evaluation.json
+meshgpt evaluate --data data/artist-kits/test.parquet --limit 100 --out report
 
-It writes one row for each mesh and the medians and means; nothing is left out: a sample without a surface counts as a failure.
+out/meshes/METHOD/ID.ply    what came out, kept
+out/rows/METHOD/ID.json     its scores; a run that was stopped goes on behind the last one
+out/metrics.json            protocol, definitions, summaries and rows (meshgpt/evaluation.py)
+out/report.html             the same to look at, with pictures, in one file
 """
 
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
+import platform
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from meshgpt.baselines import BASELINES
 from meshgpt.cloud import Cloud
+from meshgpt.evaluation import Evaluation, Row
+from meshgpt.files import read_mesh, whole_file
 from meshgpt.gallery import Gallery
 from meshgpt.generate import Sampling
-from meshgpt.mesh import Mesh, sample_surface
-from meshgpt.model import MeshGPT
-from meshgpt.scores import scores
-from meshgpt.tokenizer.vqvae import VQVAETokenizer
+from meshgpt.mesh import Mesh
+from meshgpt.protocols import METRICS
+from meshgpt.report import write_report
+from meshgpt.scores import PAIR_METRICS, Scored, problem, scores, summarise
+from meshgpt.shape_sets import set_scores
+from meshgpt.tables import table
 
+from .methods import CLOUD_POINTS, MODEL, Method, Task, file_stem, method, unmatched
 from .sources import MeshSet, read_parquet, split
-from .vqvae import reconstruct
 
-CLOUD_POINTS = 8_192
-MEASURED = ("cd_ma100k", "nc_ma100k", "face_ratio")
+PACKAGES = ("meshgpt", "torch", "numpy", "scipy", "open3d", "trimesh")
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a model on the test split, and retrieval from the training split beside it."""
+    """Measure the shipped model, or another one, on a split, and beside it what one would use instead."""
 
     data: str
-    """A folder with test and train parquet files."""
+    """The split: a parquet file, or a folder with test.parquet."""
     out: str
-    """JSON file to write."""
-    model: str = ""
-    """Folder or hub name; the shipped model by default."""
-    retrieve_from: str = ""
-    """Where the nearest training mesh is looked for: parquet; the train split of the data by default."""
+    """The folder to write; what an earlier run with the same options left there is used."""
+    methods: tuple[str, ...] = (MODEL, *BASELINES)
+    """meshgpt, names of baselines, folders of finished meshes named like the ids (in the frame of the split, fitted to the cube)."""
+    model: str | None = None
+    """The model's folder or hub name; the shipped one by default."""
+    train: str = ""
+    """Where `retrieval` looks: parquet; the train split beside the data by default."""
     limit: int = 100
-    """Meshes of the test split, spread evenly over it."""
+    """Meshes of the split, spread evenly over it."""
     max_faces: int = 800
-    """Larger test meshes are left out."""
+    """Larger meshes are left out."""
     best_of: int = 1
-    """Samples for each cloud, of which the nearest to the cloud counts."""
+    """Samples of the model for each cloud, of which the nearest to the cloud counts."""
     seed: int = 0
-    """Of points and samples."""
+    """Of clouds, samples and metrics."""
+    pictures: int = 100
+    """Meshes with pictures in the report, the worst first."""
+    workers: int = 2
+    """Processes."""
     sampling: Sampling = field(default_factory=Sampling)
 
 
-def run(options: EvaluateOptions) -> dict[str, float]:
-    """Measure, write, and return the summary."""
-    torch.set_num_threads(1)
-    model = MeshGPT.from_pretrained(options.model or None, device="cpu")
-    meshes = spread(read_parquet(split(options.data, "test") or options.data).at_most(options.max_faces), options.limit)
-    known = read_parquet(options.retrieve_from or split(options.data, "train") or options.data).at_most(options.max_faces)
-    gallery = Gallery([known.mesh(index) for index in range(len(known))], known.ids)
-    rows = []
-    for index in range(len(meshes)):
-        rows.append(_row(model, gallery, meshes, index, options))
-        print(json.dumps(rows[-1]), flush=True)
-    summary = summarise(rows)
-    if isinstance(model.tokenizer, VQVAETokenizer):
-        summary |= {
-            f"vqvae_{name}": value for name, value in reconstruct(model.tokenizer.network, meshes, 4096, torch.device("cpu")).items()
-        }
-    Path(options.out).write_text(json.dumps({"summary": summary, "options": asdict(options), "rows": rows}, indent=1) + "\n")
-    return summary
+def run(options: EvaluateOptions) -> Evaluation:
+    """Measure what is not measured yet, write metrics.json and report.html, print the table. ValueError where options do not fit."""
+    from rich.console import Console
+
+    _check(options)
+    out, meshes = Path(options.out), _meshes(options)
+    _claim(out, options)
+    todo = [
+        (index, name) for index in range(len(meshes)) for name in options.methods if not _row_file(out, name, meshes.ids[index]).is_file()
+    ]
+    _measure_all(options, todo, len(meshes) * len(options.methods))
+    evaluation = _evaluation(options, meshes)
+    with whole_file(out / "metrics.json") as part:
+        part.write_text(json.dumps(_finite(evaluation), indent=1, allow_nan=False) + "\n")
+    write_report(_finite(evaluation), Kept(out, meshes, options.seed), out / "report.html", pictures=options.pictures)
+    Console().print(table(_finite(evaluation)))
+    for line in _unmatched_lines(options, meshes):
+        print(line)
+    return evaluation
+
+
+def _check(options: EvaluateOptions) -> None:
+    for name, least in (("limit", 1), ("max_faces", 1), ("best_of", 1), ("workers", 1), ("pictures", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} does not fit; use at least {least}")
+    if not options.methods or len(set(map(_folder, options.methods))) < len(options.methods):
+        raise ValueError(f"the methods {' '.join(options.methods) or '(none)'} do not fit; name at least one, and each once")
+    for name in options.methods:
+        if name != MODEL and name not in BASELINES and not Path(name).is_dir():
+            raise FileNotFoundError(f"{name} is no method: name {MODEL}, a folder of finished meshes, or one of {', '.join(BASELINES)}")
+
+
+def _meshes(options: EvaluateOptions) -> MeshSet:
+    return spread(read_parquet(split(options.data, "test") or options.data).at_most(options.max_faces), options.limit)
 
 
 def spread(meshes: MeshSet, count: int) -> MeshSet:
@@ -78,35 +114,205 @@ def spread(meshes: MeshSet, count: int) -> MeshSet:
     return meshes if len(meshes) <= count else meshes.subset(np.linspace(0, len(meshes) - 1, count).round().astype(int).tolist())
 
 
-def _row(model: MeshGPT, gallery: Gallery, meshes: MeshSet, index: int, options: EvaluateOptions) -> dict[str, float | str]:
-    reference = meshes.mesh(index)
-    surface = sample_surface(reference, CLOUD_POINTS, np.random.default_rng((options.seed, index)))
-    began = time.perf_counter()
-    samples = model.samples(Cloud(surface[:, :3], surface[:, 3:]), options.best_of, options.seed, sampling=options.sampling)
-    seconds = time.perf_counter() - began
-    best = min(samples, key=lambda sample: sample.distance)
-    row: dict[str, float | str] = {"id": meshes.ids[index], "faces": len(reference.faces), "seconds": round(seconds, 2)}
-    row |= {"sampled_faces": len(best.mesh.faces), "ended": float(best.ended), "dropped": best.dropped}
-    row |= _scores("sample", best.mesh, reference, options.seed)
-    name, near = gallery.nearest(surface[:, :3])
-    return row | {"retrieved": name} | _scores("retrieval", near, reference, options.seed)
+def _claim(out: Path, options: EvaluateOptions) -> None:
+    """Rows of other options must not mix with these; what changes no row may change."""
+    asked = asdict(replace(options, out="", workers=0, pictures=0, methods=()))
+    claimed = out / "options.json"
+    if claimed.is_file() and json.loads(claimed.read_text()) != json.loads(json.dumps(asked)):
+        raise ValueError(f"{out} holds an evaluation with other options; name another --out, or remove that folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with whole_file(claimed) as part:
+        part.write_text(json.dumps(asked, indent=1) + "\n")
 
 
-def _scores(name: str, mesh: Mesh, reference: Mesh, seed: int) -> dict[str, float]:
-    return {f"{name}_{metric}": value for metric, value in scores(mesh, reference, seed, MEASURED).values.items()}
+# Rows
 
 
-def summarise(rows: list[dict[str, float | str]]) -> dict[str, float]:
-    """Medians and means; a failure counts in the median as infinitely far, and is left out of the mean but counted."""
-    summary: dict[str, float] = {"meshes": len(rows), "failures": sum(not np.isfinite(row["sample_cd_ma100k"]) for row in rows)}
-    for key in [f"{who}_{what}" for who in ("sample", "retrieval") for what in MEASURED]:
-        values = np.array([row[key] for row in rows], dtype=float)
-        summary |= {f"{key}_median": float(np.median(values)), f"{key}_mean": float(values[np.isfinite(values)].mean())}
-    wins = [float(row["sample_cd_ma100k"]) < float(row["retrieval_cd_ma100k"]) for row in rows]
-    return summary | {"nearer_than_retrieval": float(np.mean(wins)), "ended": float(np.mean([row["ended"] for row in rows]))}
+def _folder(name: str) -> str:
+    return name if name == MODEL or name in BASELINES else file_stem(Path(name).resolve().name)
 
 
-if __name__ == "__main__":
-    import tyro
+def _row_file(out: Path, name: str, id: str) -> Path:
+    return out / "rows" / _folder(name) / f"{file_stem(id)}.json"
 
-    print(json.dumps(run(tyro.cli(EvaluateOptions)), indent=1))
+
+def _mesh_file(out: Path, name: str, id: str) -> Path:
+    return out / "meshes" / _folder(name) / f"{file_stem(id)}.ply"
+
+
+def _measure_all(options: EvaluateOptions, todo: list[tuple[int, str]], total: int) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    order = {}
+    for index, name in todo:
+        order.setdefault(index, []).append(name)
+    console = Console(stderr=True)
+    done = _in_processes(options, order) if options.workers > 1 and len(order) > 1 else map(_Worker(options), order.items())
+    for _ in track(done, "evaluating", len(order), console=console, disable=not console.is_terminal):
+        pass
+
+
+def _in_processes(options: EvaluateOptions, order: dict[int, list[str]]) -> Iterator[None]:
+    # Forked children of a process with threads may hang, and each must load its own model anyway.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(options.workers, len(order)), context, _start, (options,)) as pool:
+        yield from pool.map(_work, order.items())
+
+
+_worker: _Worker | None = None
+
+
+def _start(options: EvaluateOptions) -> None:
+    global _worker
+    _worker = _Worker(options)
+
+
+def _work(item: tuple[int, list[str]]) -> None:
+    _worker(item)
+
+
+class _Worker:
+    """Measures methods on one mesh after another; loads what it needs once."""
+
+    def __init__(self, options: EvaluateOptions) -> None:
+        torch.set_num_threads(1)
+        self.options, self.meshes, self.methods = options, _meshes(options), {}
+
+    def __call__(self, item: tuple[int, list[str]]) -> None:
+        index, names = item
+        task = Task(self.meshes, index, self.options.seed)
+        for name in names:
+            self._measure(task, name)
+
+    def _measure(self, task: Task, name: str) -> None:
+        out, began = Path(self.options.out), time.perf_counter()
+        try:
+            mesh, failed = self._method(name)(task), ""
+        except (ValueError, ImportError, OSError) as error:
+            mesh, failed = Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)), str(error)
+        seconds = time.perf_counter() - began
+        scored = scores(mesh, task.reference, self.options.seed)
+        place = _mesh_file(out, name, task.id)
+        if not problem(mesh):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            mesh.save(place)
+        _write_row(_row_file(out, name, task.id), task, seconds, replace(scored, failed=failed or scored.failed))
+
+    def _method(self, name: str) -> Method:
+        if name not in self.methods:
+            options = self.options
+            self.methods[name] = method(name, options.model, options.best_of, options.seed, options.sampling, self._gallery)
+        return self.methods[name]
+
+    def _gallery(self) -> Gallery:
+        known = _known(self.options).at_most(self.options.max_faces)
+        return Gallery([known.mesh(index) for index in range(len(known))], known.ids)
+
+
+def _known(options: EvaluateOptions) -> MeshSet:
+    data = Path(options.data)
+    return read_parquet(options.train or split(data if data.is_dir() else data.parent, "train") or data)
+
+
+def _write_row(path: Path, task: Task, seconds: float, scored: Scored) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {"id": task.id, "reference_faces": len(task.reference.faces), "seconds": round(seconds, 3), **asdict(scored)}
+    with whole_file(path) as part:
+        part.write_text(json.dumps(_finite(row), allow_nan=False) + "\n")
+
+
+# What they come to
+
+
+def _evaluation(options: EvaluateOptions, meshes: MeshSet) -> Evaluation:
+    return {
+        "protocol": _protocol(options, len(meshes)),
+        "metrics": {name: _defined(name) for name in (*PAIR_METRICS, *SETS)},
+        "methods": {_folder(name): _summary(options, meshes, name) for name in options.methods},
+    }
+
+
+def _protocol(options: EvaluateOptions, count: int) -> dict[str, Any]:
+    shown = {"data": options.data, "meshes": count, "seed": options.seed, "cloud_points": CLOUD_POINTS, "max_faces": options.max_faces}
+    settings = {**asdict(options.sampling), "best_of": options.best_of}
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {**shown, "model": options.model or "the shipped one", "settings": settings, "versions": versions}
+
+
+def _defined(name: str) -> dict[str, str]:
+    metric = METRICS[name]
+    return {"unit": metric.unit, "better": metric.better, "definition": metric.definition, "source": metric.source}
+
+
+SETS = ("cov_pivot1024_sq", "mmd_pivot1024_sq", "one_nna_pivot1024_sq")
+
+
+def _summary(options: EvaluateOptions, meshes: MeshSet, name: str) -> dict[str, Any]:
+    out = Path(options.out)
+    read = [json.loads(_row_file(out, name, id).read_text()) for id in meshes.ids]
+    rows = [_row(row) for row in read]
+    scored = [Scored(_worst(row["values"]), row["failed"], row["reasons"]) for row in read]
+    summary = {key: {"median": one.median, "mean": one.mean, "failures": one.failures} for key, one in summarise(scored).items()}
+    kept = Kept(out, meshes, options.seed)
+    results = [kept.result(_folder(name), id) or Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)) for id in meshes.ids]
+    sets = set_scores(results, [kept.reference(id) for id in meshes.ids], options.seed)
+    return {
+        "summary": summary,
+        "sets": dict(zip(SETS, sets[:3], strict=True)),
+        "failures": sum(bool(row["failed"]) for row in rows),
+        "rows": rows,
+    }
+
+
+def _row(read: dict[str, Any]) -> Row:
+    values = {name: None if name in read["reasons"] else value for name, value in read["values"].items()}
+    return {key: read[key] for key in ("id", "reference_faces", "seconds", "failed")} | {
+        "category": _category(read["id"]),
+        "scores": values,
+    }
+
+
+def _category(id: str) -> str:
+    """What ids of one kind begin with: a folder, or the first two words."""
+    return id.partition("/")[0] if "/" in id else "-".join(id.split("-")[:2])
+
+
+def _worst(values: dict[str, float | None]) -> dict[str, float]:
+    return {name: METRICS[name].worst if value is None else value for name, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
+    """What is infinite, or no number, is null in JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Kept:
+    """The shapes of an evaluation, for its report."""
+
+    def __init__(self, out: Path, meshes: MeshSet, seed: int) -> None:
+        self.out, self.meshes, self.seed = out, meshes, seed
+        self.numbers = {id: index for index, id in enumerate(meshes.ids)}
+
+    def result(self, method: str, id: str) -> Mesh | None:
+        path = self.out / "meshes" / method / f"{file_stem(id)}.ply"
+        return read_mesh(path) if path.is_file() else None
+
+    def reference(self, id: str) -> Mesh:
+        return self.meshes.mesh(self.numbers[id])
+
+    def cloud(self, id: str) -> Cloud:
+        return Task(self.meshes, self.numbers[id], self.seed).cloud
+
+
+def _unmatched_lines(options: EvaluateOptions, meshes: MeshSet) -> Iterator[str]:
+    for name in options.methods:
+        without_file, without_id = unmatched(name, meshes.ids)
+        if without_file:
+            yield f"{name}: no mesh for {len(without_file)} of {len(meshes)}, counted as failures: {', '.join(without_file)}"
+        if without_id:
+            yield f"{name}: {len(without_id)} files belong to no mesh of the split: {', '.join(without_id)}"
