@@ -98,7 +98,7 @@ def convex_hull(shape: Shape) -> Mesh:
     """The convex hull of the cloud, decimated; of a flat cloud both sides."""
     from trimesh.convex import convex_hull
 
-    with np.errstate(invalid="ignore"):  # a flat hull has no centre of mass
+    with np.errstate(divide="ignore", invalid="ignore"):  # a flat hull has no centre of mass
         hull = convex_hull(shape.cloud.positions)
     return decimate(Mesh(np.array(hull.vertices), np.array(hull.faces)), shape.faces)
 
