@@ -47,7 +47,7 @@ class Coverage:
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
         self.near = TOLERANCE + 1.5 * spacing
         self.bare = np.ones(len(cloud), dtype=bool)
-        self.lost = 0.0
+        self.floor, self.lost = -np.inf, 0.0
         self.faces = _Faces()
 
     @property
@@ -64,14 +64,25 @@ class Coverage:
         off += (self.tree.query(edges.reshape(-1, 3))[0].reshape(edges.shape[:2]) > self.near).mean(1)
         double = self.faces.hold(inside.reshape(-1, 3), normals.repeat(len(INSIDE), 0)).reshape(inside.shape[:2]).mean(1)
         gain = np.array([len(self._beneath(triangle)) for triangle in triangles]) / len(self.points)
-        lost = np.array([self._bare_below(triangle) for triangle in triangles])
+        lost = np.array([self._bare_below(triangle[:, 1].min()) for triangle in triangles])
         return Weights(off, double, gain, (lost - self.lost).clip(0))
 
     def take(self, triangle: Float[np.ndarray, "3 3"]) -> None:
         """Take in the next face."""
         self.bare[self._beneath(triangle)] = False
         self.faces.add(triangle)
-        self.lost = max(self.lost, self._bare_below(triangle))
+        self.rise(float(triangle[:, 1].min()))
+
+    def rise(self, floor: float) -> None:
+        """From now on no face has a corner below the floor, so that what is bare below it is lost."""
+        self.floor = max(self.floor, floor)
+        self.lost = self._bare_below(self.floor)
+
+    def lowest_bare(self, crumbs: float) -> float:
+        """The height of the lowest bare point that is not lost; as small a share of the points as `crumbs` may lie lower. The
+        floor, where there is none."""
+        heights = np.sort(self.points[self.bare & (self.points[:, 1] >= self.floor - TOLERANCE), 1])
+        return float(heights[int(crumbs * len(self.points))]) if len(heights) > crumbs * len(self.points) else self.floor
 
     def _on_surface(self, samples: Float[np.ndarray, "k s 3"], normals: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, "k s"]:
         many = min(NEIGHBOURS, len(self.points))
@@ -97,9 +108,9 @@ class Coverage:
             beneath &= (points - tail) @ inward > -0.75 * TOLERANCE * np.linalg.norm(inward)
         return which[beneath]
 
-    def _bare_below(self, triangle: Float[np.ndarray, "3 3"]) -> float:
-        """Share of the points that no later face can cover, if this one is next: later faces have no lower corner."""
-        return float((self.points[self.bare, 1] < triangle[:, 1].min() - TOLERANCE).sum()) / len(self.points)
+    def _bare_below(self, floor: float) -> float:
+        """Share of the points that no later face can cover, if none of them has a corner below the floor."""
+        return float((self.points[self.bare, 1] < floor - TOLERANCE).sum()) / len(self.points)
 
 
 class _Faces:

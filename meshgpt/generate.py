@@ -37,7 +37,7 @@ class Sampling:
     guidance: float = 1.0
     max_faces: int = 400
     min_faces: int = 1
-    edges: Literal["closed", "manifold", "any"] = "closed"
+    edges: Literal["closed", "manifold", "any"] = "manifold"
     bounds: Literal["cloud", "none"] = "cloud"
     tries: int = 24
 
@@ -85,9 +85,12 @@ class Verdict(NamedTuple):
 
 @runtime_checkable
 class Judge(Protocol):
-    """Chooses among the ways to write the next step of one row. The grammar shall pass over the first corners that are `passed`."""
+    """Chooses among the ways to write the next step of one row. `passed` and `ceiling` are for the grammar (`Grammar.steered`)."""
 
     passed: Set[Vertex]
+
+    @property
+    def ceiling(self) -> float: ...
 
     @property
     def whole(self) -> bool:
@@ -144,14 +147,14 @@ class _Row:
             return False
         ways, self.ways = self.ways, []
         if verdict.what == "pass":
-            self.state = grammar.passing(self.state, self.judge.passed)
+            self.state = grammar.steered(self.state, self.judge.passed, self.judge.ceiling)
             return False
         self.wrote = verdict.what == "take"
         self.running = self.wrote and (self.judge is None or not self.judge.whole)
         if self.wrote:
             self.step, self.state = np.array(ways[verdict.way].ids), ways[verdict.way].state
             if self.judge is not None:
-                self.state = grammar.passing(self.state, self.judge.passed)
+                self.state = grammar.steered(self.state, self.judge.passed, self.judge.ceiling)
         return True
 
     def _verdict(self) -> Verdict:

@@ -15,20 +15,24 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from meshgpt.coverage import Coverage, Weights
+from meshgpt.coverage import TOLERANCE, Coverage, Weights
 from meshgpt.generate import Verdict
 
 # How much a wrong share counts, and how much (the logarithm of) a gain.
-STRICTNESS, GREED = 80.0, 3.0
+STRICTNESS, GREED = 40.0, 3.0
 # What is left bare can never be covered again: 3 % of the cloud weigh as much as a face that is wrong all over and half as much again.
 LOSS, MOST_LOSS = 50.0, 1.5
 # A gain of nothing counts like this one.
 LEAST_GAIN = 3e-5
 # As little may be wrong that no more ways are asked for; as much that none of them will do.
-FINE, WRONG = 0.05, 0.5
-ROUNDS = 4
-# So many faces on one first corner may cover nothing new; so many first corners may be passed over without a face.
-IDLE, PASSES = 4, 8
+FINE, WRONG = 0.15, 0.5
+ROUNDS = 3
+# So many faces on one first corner may cover nothing new; so many first corners may be passed over before the floor rises.
+IDLE, PASSES = 4, 3
+# So often in a row the floor may rise without a face: longer tries no model that knows what it does.
+RISES = 8
+# As small a share of the cloud may stay bare below the next face without keeping it down, and so far above the rest it may begin.
+CRUMBS, HEADROOM = 0.003, 1.5 * TOLERANCE
 GAINED = 1e-4
 # The mesh is whole when as little of the cloud can still be covered, and may end when as little is.
 REST, LAST = 0.02, 0.04
@@ -37,17 +41,24 @@ REST, LAST = 0.02, 0.04
 class CloudJudge:
     """Judges one mesh, step by step. `triangles` says where the corners of steps are, in the cube."""
 
-    def __init__(self, coverage: Coverage, triangles: Callable[[Int[np.ndarray, "k w"]], Float[np.ndarray, "k 3 3"]], spell: int) -> None:
-        self.coverage, self.triangles, self.spell = coverage, triangles, spell
+    def __init__(
+        self, coverage: Coverage, triangles: Callable[[Int[np.ndarray, "k w"]], Float[np.ndarray, "k 3 3"]], spell: int, bins: int
+    ) -> None:
+        self.coverage, self.triangles, self.spell, self.bins = coverage, triangles, spell, bins
         self.passed: set[tuple[int, ...]] = set()
         self.idle: dict[tuple[int, ...], int] = {}
         self.ways: list[Weights] = []
-        self.passes = 0
+        self.passes = self.rises = 0
 
     @property
     def rest(self) -> float:
         """Share of the cloud that is bare, and can still be covered."""
         return 1 - self.coverage.covered - self.coverage.lost
+
+    @property
+    def ceiling(self) -> float:
+        """In bins: a face that begins higher would leave something bare for good."""
+        return (self.coverage.lowest_bare(CRUMBS) + HEADROOM + 0.5) * self.bins - 0.5
 
     @property
     def whole(self) -> bool:
@@ -65,7 +76,7 @@ class CloudJudge:
         if not fine.any() and len(self.ways) < ROUNDS:
             return Verdict("again")
         self.ways = []
-        usable = may_end | ~ended & ~passed & (wrong < WRONG)
+        usable = may_end | ~ended & ~passed & (wrong < WRONG) & (weights.lost < CRUMBS)
         if not usable.any():
             return self._pass(ids, ended | passed)
         cost = STRICTNESS * (wrong + np.minimum(LOSS * weights.lost, MOST_LOSS)) - GREED * np.log(weights.gain + LEAST_GAIN)
@@ -78,20 +89,22 @@ class CloudJudge:
     def _take(self, ids: Int[np.ndarray, "k w"], way: int) -> Verdict:
         covered, first = self.coverage.covered, self._firsts(ids)[way]
         self.coverage.take(self.triangles(ids[way : way + 1])[0])
-        self.passes = 0
+        self.passes = self.rises = 0
         self.idle[first] = self.idle.get(first, 0) + 1 if self.coverage.covered < covered + GAINED else 0
         if self.idle[first] >= IDLE:
             self.passed.add(first)
         return Verdict("take", way)
 
     def _pass(self, ids: Int[np.ndarray, "k w"], unfit: Bool[np.ndarray, "k"]) -> Verdict:
-        """Over the first corner that most ways begin with; none of its faces is any good."""
+        """Over the first corner that most ways begin with, since none of its faces is any good; or over what is bare at this height."""
         self.passes += 1
         firsts = [first for first, out in zip(self._firsts(ids), unfit, strict=True) if not out]
-        if self.passes > PASSES or not firsts:
-            return Verdict("end")
-        self.passed.add(max(dict.fromkeys(firsts), key=firsts.count))
-        return Verdict("pass")
+        if firsts and self.passes <= PASSES:
+            self.passed.add(max(dict.fromkeys(firsts), key=firsts.count))
+            return Verdict("pass")
+        self.passes, self.rises = 0, self.rises + 1
+        self.coverage.rise(self.coverage.lowest_bare(CRUMBS) + HEADROOM)
+        return Verdict("end") if self.whole or self.rises > RISES else Verdict("pass")
 
 
 def _drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:

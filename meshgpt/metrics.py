@@ -27,7 +27,6 @@ BPT_POINTS, BPT_LONGEST_SIDE = 1_024, 1.9
 EDGE_RADIUS, EDGE_COSINE = 0.004, 0.2
 MOST_NEIGHBOURS, CROWD_EVERY = 5_000_000, 100  # pairs of near points held at once; which points tell how many there are
 FIT_POINTS = 4_096
-COVERS = 0.03
 
 
 def nearest(points: Float[np.ndarray, "n 3"], others: Float[np.ndarray, "m 3"]) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
@@ -261,10 +260,3 @@ def fit_to_cloud(mesh: Mesh, positions: Float[np.ndarray, "n 3"], seed: int = 0)
     surface = sample_surface(mesh, FIT_POINTS, np.random.default_rng(seed))[:, :3]
     size = float(np.ptp(positions, axis=0).max())
     return float((nearest(surface, positions)[0].mean() + nearest(positions, surface)[0].mean()) / size)
-
-
-def covered_share(mesh: Mesh, positions: Float[np.ndarray, "n 3"], seed: int = 0) -> float:
-    """Share of the cloud's points with one of 4,096 surface points within 3 % of the cloud's longest side."""
-    surface = sample_surface(mesh, FIT_POINTS, np.random.default_rng(seed))[:, :3]
-    size = float(np.ptp(positions, axis=0).max())
-    return float((nearest(positions, surface)[0] <= COVERS * size).mean())

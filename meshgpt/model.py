@@ -134,7 +134,7 @@ class MeshGPT:
 
     def _judge(self, cloud: Cloud, fit: Fit, oriented: bool) -> CloudJudge:
         points = thinned(cloud, JUDGED_POINTS, np.random.default_rng(0))
-        return CloudJudge(Coverage(_in_cube(points, fit), oriented), self.triangles, self.tokenizer.spell)
+        return CloudJudge(Coverage(_in_cube(points, fit), oriented), self.triangles, self.tokenizer.spell, self.tokenizer.bins)
 
     def triangles(self, ids: Int[np.ndarray, "n w"]) -> Float[np.ndarray, "n 3 3"]:
         """About where the corners of steps are, in the cube; the decoder may move them by a bin or two."""

@@ -83,7 +83,7 @@ class SampleOptions:
     """Choose among the likeliest that together have this probability."""
     guidance: float = 1.0
     """Above 1 the network minds the cloud more than it has learned to (classifier-free guidance), which takes twice the time."""
-    edges: Literal["closed", "manifold", "any"] = "closed"
+    edges: Literal["closed", "manifold", "any"] = "manifold"
     """manifold gives no edge more than two faces, and lets neighbours face the same way; closed also closes edges that have one face,
     from the bottom up, before it goes on elsewhere; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
@@ -275,7 +275,7 @@ def _nearest(group: list[Sample], spare: Iterator[Sample]) -> Sample:
         if best is None:
             raise ValueError(
                 f"the model wrote no face for this cloud, with seeds up to {tried.seed}; pass another --seed, a cloud with more points, "
-                "or check --up"
+                "or --tries 1 for a model that is hardly trained, or check --up"
             )
         _say(f"seed {tried.seed} gave a mesh without faces; trying seed {best.seed}")
     return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_the_only_legal_id_is_picked_however_unlikely():
         ({"top_p": 1.1}, "top-p 1.1"),
         ({"guidance": -0.1}, "guidance -0.1"),
         ({"min_faces": 5, "max_faces": 4}, "^5 to 4 faces do not fit; use 1 <= min-faces <= max-faces$"),
-        ({"bounds": "none"}, "^bounds 'none' do not fit edges 'closed'"),
+        ({"bounds": "none", "edges": "closed"}, "^bounds 'none' do not fit edges 'closed'"),
         ({"tries": 0}, "^0 tries for each face do not fit; use at least 1$"),
         ({"min_faces": 0}, "^0 to 400 faces do not fit"),
     ],
@@ -298,6 +299,8 @@ class Picky:
 
     def __init__(self, faces: int) -> None:
         self.left, self.passed, self.seen = faces, set(), []
+
+    ceiling = math.inf
 
     @property
     def whole(self) -> bool:

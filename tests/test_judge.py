@@ -7,7 +7,7 @@ import pytest
 from test_coverage import cloud_of, strip
 
 from meshgpt.coverage import Coverage
-from meshgpt.judge import IDLE, PASSES, ROUNDS, CloudJudge
+from meshgpt.judge import IDLE, PASSES, RISES, ROUNDS, CloudJudge
 
 FINE, COARSE = strip(4), strip(1)
 # What steps stand for: the fine triangles, the coarse ones, and the same off the surface.
@@ -22,7 +22,7 @@ def step(number: int, first: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def judge() -> CloudJudge:
-    return CloudJudge(Coverage(cloud_of(FINE)), lambda ids: SHAPES[ids[:, 2]], 1)
+    return CloudJudge(Coverage(cloud_of(FINE)), lambda ids: SHAPES[ids[:, 2]], 1, 128)
 
 
 def ask(judge: CloudJudge, *steps: np.ndarray, ended: tuple[int, ...] = (), uniform: float = 0.5):
@@ -38,7 +38,7 @@ def test_the_larger_of_two_good_faces_is_taken(judge):
 
 def test_a_face_off_the_surface_is_never_taken(judge):
     for uniform in (0.0, 0.5, 0.999):
-        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1)
+        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1, 128)
         assert ask(fresh, step(OFF), step(0), step(OFF + 1), uniform=uniform) == ("take", 1)
 
 
@@ -56,13 +56,43 @@ def test_ways_of_earlier_rounds_count(judge):
     assert ask(judge, step(OFF), step(32)) == ("take", 1)
 
 
-def test_when_no_first_corner_is_left_or_too_many_were_passed_over_the_mesh_ends(judge):
-    verdicts = []
-    for first in range(PASSES + 1):
-        for round in range(1, ROUNDS + 1):
-            verdict = ask(judge, *[step(OFF, first)] * round)
-        verdicts.append(verdict.what)
-    assert verdicts == ["pass"] * PASSES + ["end"]
+def refuse(judge: CloudJudge, first: int) -> str:
+    """The verdict when all rounds brought nothing but a face off the surface."""
+    for round in range(1, ROUNDS + 1):
+        verdict = ask(judge, *[step(OFF, first)] * round)
+    return verdict.what
+
+
+def test_after_some_first_corners_the_floor_rises_above_what_is_bare(judge):
+    ceiling = judge.ceiling
+    for first in range(PASSES):
+        assert refuse(judge, first) == "pass"
+        assert judge.coverage.lost == 0
+        assert judge.ceiling == ceiling
+    assert refuse(judge, PASSES) == "pass"
+    assert 0 < judge.coverage.lost < 0.1
+    assert judge.ceiling > ceiling
+
+
+def test_a_mesh_that_goes_nowhere_ends(judge):
+    verdicts = [refuse(judge, first) for first in range((PASSES + 1) * (RISES + 1))]
+    assert verdicts == ["pass"] * (len(verdicts) - 1) + ["end"]
+
+
+def test_a_face_keeps_the_floor_from_rising_for_a_while(judge):
+    for first in range(PASSES):
+        refuse(judge, first)
+    assert ask(judge, step(0, 99)).what == "take"
+    assert refuse(judge, PASSES) == "pass"
+    assert judge.coverage.lost == 0
+
+
+def test_the_ceiling_is_just_above_the_lowest_bare_points(judge):
+    lowest = (-0.4 + 0.5) * 128 - 0.5
+    assert lowest < judge.ceiling < lowest + 6
+    for row in FINE[:8]:
+        judge.coverage.take(row)
+    assert lowest + 0.2 * 128 - 1 < judge.ceiling < lowest + 0.2 * 128 + 6
 
 
 def test_end_is_taken_only_where_little_is_missing(judge):
@@ -87,5 +117,5 @@ def test_a_first_corner_is_passed_over_when_its_faces_cover_nothing_new(judge):
 def test_what_is_lost_weighs(judge):
     """The upper row covers as much as the lower one, but leaves it bare."""
     for uniform in (0.01, 0.5, 0.99):
-        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1)
+        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1, 128)
         assert ask(fresh, step(24), step(0), uniform=uniform) == ("take", 1)

@@ -24,9 +24,9 @@ from meshgpt.cloud import Cloud
 from meshgpt.evaluation import best, category_groups, face_groups, median, scores, shown, worst_first
 from meshgpt.markup import VOID, Markup, element, joined
 from meshgpt.mesh import Mesh, sample_surface
-from meshgpt.metrics import cd_nc_ma100k
 from meshgpt.plots import Scale, Series, lines, strips
 from meshgpt.report import report, write_report
+from meshgpt.scores import scores as score
 from meshgpt.tables import table
 from meshgpt.train.sources import read_parquet
 
@@ -44,6 +44,7 @@ METRICS = {
     "face_ratio": {"unit": "faces of the reference", "better": "neither", "definition": "Faces over faces.", "source": ""},
     "cov": {"unit": "share", "better": "higher", "definition": "References that are hit.", "source": "PivotMesh"},
 }
+MEASURED = tuple(METRICS)[:3]
 
 
 class Kept(NamedTuple):
@@ -64,9 +65,8 @@ class Kept(NamedTuple):
 
 
 def row(id: str, category: str, reference: Mesh, result: Mesh | None) -> dict:
-    values = (*cd_nc_ma100k(result, reference, points=1000), len(result.faces) / len(reference.faces)) if result else (None,) * 3
+    measured = score(result, reference, names=MEASURED).values if result else dict.fromkeys(MEASURED)
     failed = "" if result else REASON
-    measured = dict(zip(list(METRICS)[:3], values, strict=True))
     return {
         "id": id,
         "category": category,

@@ -76,6 +76,7 @@ class CoordsState(NamedTuple):
     fan: frozenset[tuple[int, int]]  # second and third corners of all faces on the last face's first corner
     open: tuple[int, ...]  # ids of the open face
     passed: int  # the highest first corner that is passed over, or -1
+    ceiling: int  # the highest first corner that the next face may have
 
 
 class CoordsGrammar:
@@ -90,12 +91,14 @@ class CoordsGrammar:
         self.bins, self.corners = bins, bins**3
 
     def start(self) -> CoordsState:
-        return CoordsState(None, frozenset(), (), -1)
+        return CoordsState(None, frozenset(), (), -1, self.corners)
 
     def legal(self, state: CoordsState) -> Bool[np.ndarray, "ids"]:
         done = [self._corner(state.open[at : at + 3]) for at in range(0, len(state.open) - 2, 3)]
         low, excluded = (self._firsts, self._seconds, self._thirds)[len(done)](state, *done)
-        high = self.corners - 3 if not done else self.corners - 1
+        high = self.corners - 1 if done else self.corners - 3
+        if not done and low <= state.ceiling and not excluded:
+            high = min(high, state.ceiling)
         mask = np.zeros(self.bins + 1, dtype=bool)
         mask[: self.bins] = self._reachable(state.open[3 * len(done) :], low, high, excluded)
         mask[self.bins] = not state.open
@@ -107,11 +110,12 @@ class CoordsGrammar:
             return state._replace(open=opened)
         a, b, c = (self._corner(opened[at : at + 3]) for at in (0, 3, 6))
         fan = state.fan if state.last and state.last[0] == a else frozenset()
-        return CoordsState((a, b, c), fan | {(b, c)}, (), state.passed)
+        return CoordsState((a, b, c), fan | {(b, c)}, (), state.passed, self.corners)
 
-    def passing(self, state: CoordsState, firsts: Set[Vertex]) -> CoordsState:
-        """Faces are sorted by their first corners, so lower ones are passed over as well."""
-        return state._replace(passed=max((self._corner(first) for first in firsts), default=-1))
+    def steered(self, state: CoordsState, passed: Set[Vertex], ceiling: float) -> CoordsState:
+        """Faces are sorted by their first corners, so ones that are lower than those passed over are passed over as well."""
+        highest = self.corners if ceiling >= self.bins else (max(int(ceiling), 0) + 1) * self.bins**2 - 1
+        return state._replace(passed=max((self._corner(first) for first in passed), default=-1), ceiling=highest)
 
     def _corner(self, ids: tuple[int, ...]) -> int:
         return (ids[0] * self.bins + ids[1]) * self.bins + ids[2]

@@ -9,6 +9,7 @@ END is the id `vocab`. It takes a step of its own, and it belongs to the model, 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Set
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -40,8 +41,9 @@ class Grammar(Protocol):
         """The state after one more id; the given state stays as it was."""
         ...
 
-    def passing(self, state: State, firsts: Set[Vertex]) -> State:
-        """The state, between faces, with some first corners passed over: no face begins with them any more, if others can."""
+    def steered(self, state: State, passed: Set[Vertex], ceiling: float) -> State:
+        """The state, between faces, from which on faces begin with none of the `passed` vertices, and the next one with none that
+        is higher than the `ceiling` (in bins), as long as others are legal."""
         ...
 
 
@@ -104,9 +106,9 @@ class Room(NamedTuple):
         level = (np.abs(up) < 0.5) & (len(opened) == len(self.shifts) - 1)
         return inside & (up >= -slack) & ~(level & (along < -slack))
 
-    def below(self, opened: Vertex, ceiling: Vertex) -> Bool[np.ndarray, "vocab"]:
-        """Which next ids keep the vertex lower than the ceiling."""
-        up = (self.at(opened) + self.shifts[len(opened)])[:, 1] - self.at(ceiling)[1]
+    def below(self, opened: Vertex, ceiling: float) -> Bool[np.ndarray, "vocab"]:
+        """Which next ids keep the vertex no higher than the ceiling."""
+        up = (self.at(opened) + self.shifts[len(opened)])[:, 1] - ceiling
         return up <= (self.slack[len(opened)] if len(opened) < len(self.shifts) - 1 else 0)
 
     def order(self, vertex: Vertex) -> tuple[int, ...]:
@@ -130,8 +132,8 @@ Neighbours = dict[Vertex, frozenset[Vertex]]
 
 class FaceState(NamedTuple):
     """Ids of the open face, and of the whole ones: the thirds of each pair of vertices, how many faces each vertex has,
-    where the edges of the faces lead, from each vertex and to it, the first vertex of the last one, where vertices are, and first
-    corners that are passed over."""
+    where the edges of the faces lead, from each vertex and to it, the first vertex of the last one, where vertices are, first corners
+    that are passed over, and above which height (in bins) the next one must not be."""
 
     open: tuple[int, ...]
     thirds: dict[frozenset[Vertex], frozenset[Vertex]]
@@ -141,6 +143,7 @@ class FaceState(NamedTuple):
     last: Vertex
     spots: dict[Vertex, Float[np.ndarray, "3"]]
     passed: Set[Vertex]
+    ceiling: float
 
 
 class FaceGrammar:
@@ -166,7 +169,7 @@ class FaceGrammar:
         self._orders: dict[Vertex, tuple[int, ...]] = {}
 
     def start(self) -> FaceState:
-        return FaceState((), {}, {}, {}, {}, (), {}, frozenset())
+        return FaceState((), {}, {}, {}, {}, (), {}, frozenset(), math.inf)
 
     def legal(self, state: FaceState) -> Bool[np.ndarray, "ids"]:
         whole, opened = self._split(state.open)
@@ -192,6 +195,9 @@ class FaceGrammar:
         if not whole:
             left = mask[: self.vocab] & self._not_passed(state, opened)
             mask[: self.vocab] = left if left.any() else mask[: self.vocab]
+            if self.room is not None and state.ceiling < math.inf:
+                low = mask[: self.vocab] & self.room.below(opened, state.ceiling)
+                mask[: self.vocab] = low if low.any() else mask[: self.vocab]
         if self.closed and not state.open and mask[: self.vocab].any():
             mask[self.vocab] = self._next_to_close(state) is None
         return mask
@@ -211,10 +217,10 @@ class FaceGrammar:
             first = self._next_to_close(state)
             if first is None:
                 return free
-            free = self.room.below(opened, first)
+            free = self.room.below(opened, self.room.at(first)[1])
             if len(opened) == self.spell - 1:
                 free[[vertex[-1] for vertex in state.spots if vertex[:-1] == opened]] = False
-            wanted = {first}
+            wanted = {first} if self.room.at(first)[1] <= state.ceiling else set()
         elif len(whole) == 1:
             wanted = state.behind.get(whole[0], frozenset()) - state.ahead.get(whole[0], frozenset())
             if wanted:
@@ -262,10 +268,10 @@ class FaceGrammar:
         spots = state.spots
         if self.room is not None:
             spots = spots | {vertex: self.room.at(vertex) for vertex in (a, b, c) if vertex not in spots}
-        return FaceState((), thirds, fans, ahead, behind, a, spots, state.passed)
+        return FaceState((), thirds, fans, ahead, behind, a, spots, state.passed, math.inf)
 
-    def passing(self, state: FaceState, firsts: Set[Vertex]) -> FaceState:
-        return state._replace(passed=frozenset(firsts))
+    def steered(self, state: FaceState, passed: Set[Vertex], ceiling: float) -> FaceState:
+        return state._replace(passed=frozenset(passed), ceiling=ceiling)
 
     def _split(self, opened: tuple[int, ...]) -> tuple[list[Vertex], tuple[int, ...]]:
         whole = [opened[at : at + self.spell] for at in range(0, len(opened) - self.spell + 1, self.spell)]
