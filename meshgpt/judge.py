@@ -29,6 +29,8 @@ FINE, WRONG = 0.15, 0.5
 ROUNDS = 3
 # So many faces on one first corner may cover nothing new; so many first corners may be passed over before the floor rises.
 IDLE, PASSES = 4, 3
+# A face must gain this share of what each face that is left would have to, for the whole cloud to be covered.
+PACE = 0.25
 # So often in a row the floor may rise without a face: longer tries no model that knows what it does.
 RISES = 8
 # As small a share of the cloud may stay bare below the next face without keeping it down, and so far above the rest it may begin.
@@ -39,12 +41,18 @@ REST, LAST = 0.02, 0.04
 
 
 class CloudJudge:
-    """Judges one mesh, step by step. `triangles` says where the corners of steps are, in the cube."""
+    """Judges one mesh, step by step. `triangles` says where the corners of steps are, in the cube; `faces` is how many there may be,
+    so that large shapes get larger faces rather than no top."""
 
     def __init__(
-        self, coverage: Coverage, triangles: Callable[[Int[np.ndarray, "k w"]], Float[np.ndarray, "k 3 3"]], spell: int, bins: int
+        self,
+        coverage: Coverage,
+        triangles: Callable[[Int[np.ndarray, "k w"]], Float[np.ndarray, "k 3 3"]],
+        spell: int,
+        bins: int,
+        faces: int,
     ) -> None:
-        self.coverage, self.triangles, self.spell, self.bins = coverage, triangles, spell, bins
+        self.coverage, self.triangles, self.spell, self.bins, self.left = coverage, triangles, spell, bins, faces
         self.passed: set[tuple[int, ...]] = set()
         self.idle: dict[tuple[int, ...], int] = {}
         self.ways: list[Weights] = []
@@ -72,11 +80,12 @@ class CloudJudge:
         wrong = weights.off + weights.double
         passed = np.array([first in self.passed for first in self._firsts(ids)]) & ~ended
         may_end = ended & (self.rest <= LAST)
-        fine = may_end | ~ended & ~passed & (wrong < FINE) & (weights.lost < GAINED)
+        large = weights.gain >= PACE * self.rest / max(self.left, 1)
+        usable = may_end | ~ended & ~passed & large & (wrong < WRONG) & (weights.lost < CRUMBS)
+        fine = usable & (may_end | (wrong < FINE) & (weights.lost < GAINED))
         if not fine.any() and len(self.ways) < ROUNDS:
             return Verdict("again")
         self.ways = []
-        usable = may_end | ~ended & ~passed & (wrong < WRONG) & (weights.lost < CRUMBS)
         if not usable.any():
             return self._pass(ids, ended | passed)
         cost = STRICTNESS * (wrong + np.minimum(LOSS * weights.lost, MOST_LOSS)) - GREED * np.log(weights.gain + LEAST_GAIN)
@@ -90,6 +99,7 @@ class CloudJudge:
         covered, first = self.coverage.covered, self._firsts(ids)[way]
         self.coverage.take(self.triangles(ids[way : way + 1])[0])
         self.passes = self.rises = 0
+        self.left -= 1
         self.idle[first] = self.idle.get(first, 0) + 1 if self.coverage.covered < covered + GAINED else 0
         if self.idle[first] >= IDLE:
             self.passed.add(first)

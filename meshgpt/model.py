@@ -112,7 +112,7 @@ class MeshGPT:
         cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
-        judges = [self._judge(cloud, fit, oriented) for _ in seeds] if sampling.tries > 1 else []
+        judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if sampling.tries > 1 else []
         rows = self._rows(shown, seeds, sampling, judges, progress)
         return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
 
@@ -132,9 +132,10 @@ class MeshGPT:
             progress(number)
         return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
 
-    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool) -> CloudJudge:
+    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> CloudJudge:
         points = thinned(cloud, JUDGED_POINTS, np.random.default_rng(0))
-        return CloudJudge(Coverage(_in_cube(points, fit), oriented), self.triangles, self.tokenizer.spell, self.tokenizer.bins)
+        coverage = Coverage(_in_cube(points, fit), oriented)
+        return CloudJudge(coverage, self.triangles, self.tokenizer.spell, self.tokenizer.bins, faces)
 
     def triangles(self, ids: Int[np.ndarray, "n w"]) -> Float[np.ndarray, "n 3 3"]:
         """About where the corners of steps are, in the cube; the decoder may move them by a bin or two."""

@@ -22,7 +22,7 @@ def step(number: int, first: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def judge() -> CloudJudge:
-    return CloudJudge(Coverage(cloud_of(FINE)), lambda ids: SHAPES[ids[:, 2]], 1, 128)
+    return CloudJudge(Coverage(cloud_of(FINE)), lambda ids: SHAPES[ids[:, 2]], 1, 128, 1000)
 
 
 def ask(judge: CloudJudge, *steps: np.ndarray, ended: tuple[int, ...] = (), uniform: float = 0.5):
@@ -38,7 +38,7 @@ def test_the_larger_of_two_good_faces_is_taken(judge):
 
 def test_a_face_off_the_surface_is_never_taken(judge):
     for uniform in (0.0, 0.5, 0.999):
-        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1, 128)
+        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1, 128, 1000)
         assert ask(fresh, step(OFF), step(0), step(OFF + 1), uniform=uniform) == ("take", 1)
 
 
@@ -117,5 +117,11 @@ def test_a_first_corner_is_passed_over_when_its_faces_cover_nothing_new(judge):
 def test_what_is_lost_weighs(judge):
     """The upper row covers as much as the lower one, but leaves it bare."""
     for uniform in (0.01, 0.5, 0.99):
-        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1, 128)
+        fresh = CloudJudge(Coverage(cloud_of(FINE)), judge.triangles, 1, 128, 1000)
         assert ask(fresh, step(24), step(0), uniform=uniform) == ("take", 1)
+
+
+@pytest.mark.parametrize(("left", "what"), [(1000, "take"), (4, "again")])
+def test_with_few_faces_left_a_small_one_is_not_worth_it(left, what):
+    judge = CloudJudge(Coverage(cloud_of(FINE)), lambda ids: SHAPES[ids[:, 2]], 1, 128, left)
+    assert ask(judge, step(0)).what == what
