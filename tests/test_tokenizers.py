@@ -454,3 +454,57 @@ def test_a_decoder_with_a_shape_does(tiny_vqvae, real):
     seen = [tokenizer.decode(ids, context) for context in (one, two, None)]
     assert all(len(a) != len(b) or (a != b).any() for a, b in itertools.combinations(seen, 2))
     np.testing.assert_array_equal(tokenizer.decode(ids, one), seen[0])
+
+
+# Steering
+
+
+def step_of(grammar: Grammar, state: object, width: int, rng: np.random.Generator) -> tuple[list[int], object]:
+    """One random legal step."""
+    ids: list[int] = []
+    for _ in range(width):
+        legal = grammar.legal(state)[:-1]
+        assert legal.any()
+        ids.append(int(rng.choice(np.flatnonzero(legal))))
+        state = grammar.advance(state, ids[-1])
+    return ids, state
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_steered_coords_begin_behind_what_is_passed_and_not_above_the_ceiling(seed):
+    grammar, rng = CoordsTokenizer(8).grammar(), np.random.default_rng(seed)
+    state, faces = grammar.start(), []
+    for ceiling in (1.0, 3.2, 3.2, 5.9):
+        first = (int(ceiling), 2, 3)
+        ids, state = step_of(grammar, grammar.steered(state, {first}, ceiling), 9, rng)
+        assert first < tuple(ids[:3])
+        assert ids[0] <= ceiling
+        faces.append(ids)
+    corners = CoordsTokenizer(8).decode(np.array(faces))
+    np.testing.assert_array_equal(corners, canonical(corners))
+
+
+@pytest.mark.parametrize("edges", [{"manifold": False}, {"manifold": True}, {"manifold": True, "closed": True}], ids=str)
+def test_steered_faces_begin_with_nothing_that_is_passed(edges):
+    points = np.random.default_rng(0).uniform(-0.4, 0.4, (500, 3))
+    tokenizer = read_tokenizer(str(PRETRAINED))
+    grammar, rng = tokenizer.grammar(points=points, **edges), np.random.default_rng(1)
+    ids, state = step_of(grammar, grammar.start(), tokenizer.width, rng)
+    first = tuple(ids[: tokenizer.spell])
+    for _ in range(20):
+        ids, _ = step_of(grammar, grammar.steered(state, {first}, np.inf), tokenizer.width, rng)
+        assert tuple(ids[: tokenizer.spell]) != first
+
+
+def test_steered_faces_begin_below_the_ceiling():
+    points = np.random.default_rng(0).uniform(-0.4, 0.4, (500, 3))
+    tokenizer = read_tokenizer(str(PRETRAINED))
+    grammar, rng = tokenizer.grammar(True, points), np.random.default_rng(1)
+    _, state = step_of(grammar, grammar.start(), tokenizer.width, rng)
+    heights = {}
+    for ceiling in (20.0, np.inf):
+        steps = [step_of(grammar, grammar.steered(state, set(), ceiling), tokenizer.width, rng)[0] for _ in range(20)]
+        firsts = torch.tensor(steps)[:, : tokenizer.spell]
+        heights[ceiling] = shifted(firsts, tokenizer.shifts)[:, 1].numpy()
+    assert heights[20.0].max() <= 20
+    assert heights[np.inf].max() > 40
