@@ -41,6 +41,7 @@ from meshgpt.tables import table
 from .methods import CLOUD_POINTS, MODEL, Method, Task, file_stem, method, unmatched
 from .sources import MeshSet, read_parquet, split
 
+WIDE = 160
 PACKAGES = ("meshgpt", "torch", "numpy", "scipy", "open3d", "trimesh")
 
 
@@ -88,7 +89,9 @@ def run(options: EvaluateOptions) -> Evaluation:
     with whole_file(out / "metrics.json") as part:
         part.write_text(json.dumps(_finite(evaluation), indent=1, allow_nan=False) + "\n")
     write_report(_finite(evaluation), Kept(out, meshes, options.seed), out / "report.html", pictures=options.pictures)
-    Console().print(table(_finite(evaluation)))
+    console = Console()
+    # A file or a pipe has no width, and a table cut at 80 columns tells little.
+    (console if console.is_terminal else Console(width=WIDE)).print(table(_finite(evaluation)))
     for line in _unmatched_lines(options, meshes):
         print(line)
     return evaluation
