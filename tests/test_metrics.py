@@ -130,10 +130,11 @@ def test_two_parallel_squares_are_twice_their_distance_apart(few_points):
 
 
 def test_f_scores_change_at_their_thresholds():
-    close, apart = Compared(square(0.006), square(0.0)), Compared(square(0.016), square(0.0))
+    close, apart, away = (Compared(square(height), square(0.0)) for height in (0.006, 0.016, 0.021))
     assert f_1pct_ma100k(close) > 0.99
     assert f_1pct_ma100k(apart) == 0
     assert f_2pct_ma100k(apart) > 0.99
+    assert f_2pct_ma100k(away) == 0
 
 
 def test_what_is_measured_in_longest_sides_does_not_change_with_size_and_place(few_points):
