@@ -19,15 +19,22 @@ BIN = 1 / 128
 TOLERANCE = 2 * BIN
 # The cosine from which on a face and a point face the same way.
 FACING = 0.5
+# A cosine that is below all: where the cloud has no normals.
+ANY_WAY = -2.0
 # How many points around a sample are asked whether they face its way.
 NEIGHBOURS = 6
+# A bare point is open, if so many of so many points around it that face its way are bare as well: elsewhere faces leave slits that
+# none fits in.
+AROUND, OPEN = 8, 5
 
 
 class Weights(NamedTuple):
-    """For each triangle: the share of it that is off the surface (its edges count once more), the share that lies on faces that are
-    there, the share of the cloud that it would newly cover, and the share that it would leave bare below it."""
+    """For each triangle: the share of it that is off the surface (its edges count once more), how far from the surface's planes it is
+    on average (in bins, beyond what the cloud itself is), the share that lies on faces that are there, the share of the cloud that
+    it would newly cover, and the share that it would leave bare below it."""
 
     off: Float[np.ndarray, "k"]
+    miss: Float[np.ndarray, "k"]
     double: Float[np.ndarray, "k"]
     gain: Float[np.ndarray, "k"]
     lost: Float[np.ndarray, "k"]
@@ -46,7 +53,9 @@ class Coverage:
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
         self.near = TOLERANCE + 1.5 * spacing
-        self.bare = np.ones(len(cloud), dtype=bool)
+        self.around = self._neighbours()
+        self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
+        self.bare = self.open = np.ones(len(cloud), dtype=bool)
         self.floor, self.lost = -np.inf, 0.0
         self.faces = _Faces()
 
@@ -55,21 +64,48 @@ class Coverage:
         """Share of the points that lie on the faces so far."""
         return 1 - float(self.bare.mean())
 
+    @property
+    def rest(self) -> float:
+        """Share of the points that are open, and can still be covered."""
+        return float(self.open.mean()) - self.lost
+
     def weigh(self, triangles: Float[np.ndarray, "k 3 3"]) -> Weights:
         """What each of the triangles would be as the next face."""
         normals = _unit_normals(triangles)
         inside = np.einsum("sc,kcd->ksd", INSIDE, triangles)
         edges = np.einsum("sc,kcd->ksd", EDGES, triangles)
-        off = 1 - self._on_surface(inside, normals).mean(1)
+        depth = self._depth(inside, normals)
+        off = np.isinf(depth).mean(1)
+        miss = (np.minimum(depth, TOLERANCE).mean(1) - self.grain).clip(0) / BIN
         off += (self.tree.query(edges.reshape(-1, 3))[0].reshape(edges.shape[:2]) > self.near).mean(1)
         double = self.faces.hold(inside.reshape(-1, 3), normals.repeat(len(INSIDE), 0)).reshape(inside.shape[:2]).mean(1)
-        gain = np.array([len(self._beneath(triangle)) for triangle in triangles]) / len(self.points)
+        gain = self._gains(triangles, normals)
         lost = np.array([self._bare_below(triangle[:, 1].min()) for triangle in triangles])
-        return Weights(off, double, gain, (lost - self.lost).clip(0))
+        return Weights(off, miss, double, gain, (lost - self.lost).clip(0))
+
+    def open_points(self, top: float) -> Float[np.ndarray, "m 3"]:
+        """Where something is open that can still be covered, up to a height."""
+        heights = self.points[:, 1]
+        return self.points[self.open & (heights >= self.floor - TOLERANCE) & (heights <= top)]
+
+    def near_open(self, positions: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, "k"]:
+        """Whether positions are on the surface, and something is open around them."""
+        around = self.tree.query_ball_point(positions, self.near + TOLERANCE)
+        opened = np.array([bool(self.open[np.array(which, dtype=np.int64)].any()) for which in around])
+        return opened & self._on_surface(positions)
+
+    def edges_off(self, edges: Float[np.ndarray, "k 2 3"]) -> Float[np.ndarray, "k"]:
+        """The share of each edge that is off the surface."""
+        return 1 - self._on_surface(np.einsum("sc,kcd->ksd", ALONG, edges)).mean(1)
+
+    def _on_surface(self, positions: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]:
+        apart, which = self.tree.query(positions)
+        return (apart < self.near) & (self._off_plane(positions, which) < BIN + 2 * self.grain)
 
     def take(self, triangle: Float[np.ndarray, "3 3"]) -> None:
         """Take in the next face."""
-        self.bare[self._beneath(triangle)] = False
+        self.bare[self._beneath(triangle, _unit_normals(triangle[None])[0])] = False
+        self.open = self.bare & (self.bare[self.around].mean(1) >= OPEN / AROUND)
         self.faces.add(triangle)
         self.rise(float(triangle[:, 1].min()))
 
@@ -79,15 +115,35 @@ class Coverage:
         self.lost = self._bare_below(self.floor)
 
     def lowest_bare(self, crumbs: float) -> float:
-        """The height of the lowest bare point that is not lost; as small a share of the points as `crumbs` may lie lower. The
+        """The height of the lowest open point that is not lost; as small a share of the points as `crumbs` may lie lower. The
         floor, where there is none."""
-        heights = np.sort(self.points[self.bare & (self.points[:, 1] >= self.floor - TOLERANCE), 1])
+        heights = np.sort(self.points[self.open & (self.points[:, 1] >= self.floor - TOLERANCE), 1])
         return float(heights[int(crumbs * len(self.points))]) if len(heights) > crumbs * len(self.points) else self.floor
 
-    def _on_surface(self, samples: Float[np.ndarray, "k s 3"], normals: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, "k s"]:
+    def _neighbours(self) -> Int[np.ndarray, "n k"]:
+        """The nearest points that face the way of each point, itself where there are too few."""
+        many = min(4 * AROUND, len(self.points))
+        which = self.tree.query(self.points, k=many)[1].reshape(len(self.points), many)
+        if self.normals is not None:
+            alike = self._face(which, self.normals[:, None])
+            order = np.argsort(~alike, axis=1, kind="stable")
+            which = np.where(alike, which, which[:, :1])
+            which = np.take_along_axis(which, order, 1)
+        return which[:, :AROUND]
+
+    def _depth(self, samples: Float[np.ndarray, "k s 3"], normals: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k s"]:
+        """How far samples are from the plane of the nearest point that faces their way; infinitely, where none is near."""
         many = min(NEIGHBOURS, len(self.points))
         apart, which = (found.reshape(*samples.shape[:2], many) for found in self.tree.query(samples.reshape(-1, 3), k=many))
-        return ((apart < self.near) & self._face(which, normals[:, None, None])).any(2)
+        fits = (apart < self.near) & self._face(which, normals[:, None, None])
+        first = np.take_along_axis(which, fits.argmax(2)[..., None], 2)[..., 0]
+        return np.where(fits.any(2), self._off_plane(samples, first), np.inf)
+
+    def _off_plane(self, positions: Float[np.ndarray, "*#n 3"], which: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """How far positions are from the tangent planes of points; not at all, where these are not known."""
+        if self.normals is None:
+            return np.zeros(which.shape)
+        return np.abs(((positions - self.points[which]) * self.normals[which]).sum(-1))
 
     def _face(self, which: Int[np.ndarray, "*n"], normals: Float[np.ndarray, "*#n 3"], least: float = FACING) -> Bool[np.ndarray, "*n"]:
         """Whether points look the way of normals."""
@@ -96,21 +152,25 @@ class Coverage:
         cosine = (self.normals[which] * normals).sum(-1)
         return (cosine if self.oriented else np.abs(cosine)) > least
 
-    def _beneath(self, triangle: Float[np.ndarray, "3 3"]) -> Int[np.ndarray, "m"]:
+    def _gains(self, triangles: Float[np.ndarray, "k 3 3"], normals: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k"]:
+        """The share of the cloud that each triangle covers of what is bare; triangles that are alike are looked at once."""
+        kinds, which = np.unique(triangles.reshape(-1, 9), axis=0, return_index=True, return_inverse=True)[1:]
+        gains = np.array([len(self._beneath(triangles[kind], normals[kind])) for kind in kinds])
+        return gains[which.reshape(-1)] / len(self.points)
+
+    def _beneath(self, triangle: Float[np.ndarray, "3 3"], normal: Float[np.ndarray, "3"]) -> Int[np.ndarray, "m"]:
         """The bare points that the triangle covers, with a margin around it."""
-        centre, normal = triangle.mean(0), _unit_normals(triangle[None])[0]
-        reach = np.linalg.norm(triangle - centre, axis=1).max() + TOLERANCE
-        which = np.array(self.tree.query_ball_point(centre, reach), dtype=np.int64)
-        points = self.points[which]
-        beneath = self.bare[which] & (np.abs((points - centre) @ normal) < 1.5 * TOLERANCE) & self._face(which, normal, 0.8 * FACING)
-        for tail, head in zip(triangle, np.roll(triangle, -1, 0), strict=True):
-            inward = np.cross(normal, head - tail)
-            beneath &= (points - tail) @ inward > -0.75 * TOLERANCE * np.linalg.norm(inward)
-        return which[beneath]
+        from meshgpt.coverage_kernels import beneath
+
+        bare = np.flatnonzero(self.bare)
+        normals = self.points if self.normals is None else self.normals
+        facing = ANY_WAY if self.normals is None else 0.8 * FACING
+        over = beneath(triangle, normal, self.points[bare], normals[bare], 1.5 * TOLERANCE, 0.75 * TOLERANCE, facing, self.oriented)
+        return bare[over]
 
     def _bare_below(self, floor: float) -> float:
-        """Share of the points that no later face can cover, if none of them has a corner below the floor."""
-        return float((self.points[self.bare, 1] < floor - TOLERANCE).sum()) / len(self.points)
+        """Share of the points that are open, but that no later face can cover, if none of them has a corner below the floor."""
+        return float((self.points[self.open, 1] < floor - TOLERANCE).sum()) / len(self.points)
 
 
 class _Faces:
@@ -156,3 +216,4 @@ def _edges(steps: int) -> Float[np.ndarray, "s 3"]:
 
 
 INSIDE, EDGES = _inside(5), _edges(4)
+ALONG = EDGES[1:4, :2]

@@ -37,28 +37,31 @@ TOUCHED = 2 * len(TOUCHES) + len(PLANES)
 
 class Places(NamedTuple):
     """What the condition says of the ids that have a place in the cube: a vector each, and the points around it (offset, normal);
-    and of any place: all points, and the profile of the cloud along each axis."""
+    and of any place: all points, and the profile of the cloud along each axis. `rows` says whose each row is: rows of one cloud
+    share what is large."""
 
-    vectors: Float[Tensor, "b vocab p"]
-    near: Float[Tensor, "b vocab m 6"]
-    surface: Float[Tensor, "b n 6"]
-    profile: Float[Tensor, "b 3 bins 4"]
+    vectors: Float[Tensor, "c vocab p"]
+    near: Float[Tensor, "c vocab m 6"]
+    surface: Float[Tensor, "c n 6"]
+    profile: Float[Tensor, "c 3 bins 4"]
+    rows: Int[Tensor, "b"]
 
     def of_ids(self, ids: Int[Tensor, "b t k"]) -> Float[Tensor, "b t k p"]:
-        return self.vectors[torch.arange(len(ids), device=ids.device)[:, None, None], ids]
+        return self.vectors[self.rows[:, None, None], ids]
 
     def near_ids(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t m 6"]:
-        return self.near[torch.arange(len(ids), device=ids.device)[:, None], ids]
+        return self.near[self.rows[:, None], ids]
 
     def near_positions(self, positions: Float[Tensor, "b t 3"]) -> Float[Tensor, "b t m 6"]:
         """The nearest points of any positions in the cube, as they lie around them."""
-        return nearest_points(self.surface, positions, self.near.shape[2])
+        return nearest_points(self.surface[self.rows], positions, self.near.shape[2])
 
     def select(self, rows: Tensor) -> Places:
-        return Places(*(part[rows] for part in self))
+        return self._replace(rows=self.rows[rows])
 
     def joined(self, other: Places) -> Places:
-        return Places(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+        parts = (torch.cat(pair) for pair in zip(self[:-1], other[:-1], strict=True))
+        return Places(*parts, torch.cat([self.rows, other.rows + len(self.vectors)]))
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class DepthDecoder(nn.Module):
         if vertex:
             scores = scores.scatter_add(-1, cells_of(whole, self.shifts, self.config.bins), weights[..., 1 : vertex + 1])
         if places is not None:
-            scores = scores + torch.einsum("btaf,banf->btan", weights[..., -4:], places.profile)
+            scores = scores + torch.einsum("btaf,banf->btan", weights[..., -4:], places.profile[places.rows])
         start = shifted(ids[:, :, slot - level : slot], self.shifts)
         cells = (start[..., None] + self.shifts[level].T).round_().clamp_(0, self.config.bins - 1).long()
         return scores.gather(-1, cells).sum(2)
@@ -193,7 +196,7 @@ class DepthDecoder(nn.Module):
         logits = logits + torch.gather((x @ self.age[vertex]).float(), -1, memory.ages)
         logits = logits + torch.gather((x @ self.use[vertex]).float(), -1, memory.uses)
         if places is not None:
-            logits = logits + ((x @ self.query_place[vertex]) @ places.vectors.transpose(1, 2)).float()
+            logits = logits + ((x @ self.query_place[vertex]) @ places.vectors[places.rows].transpose(1, 2)).float()
         return logits if vertex else torch.cat([logits, self.end(x).float()], -1)
 
     def _touching(self, weights: Float[Tensor, "b t k"], near: Float[Tensor, "b t m 6"]) -> Float[Tensor, "b t ids"]:

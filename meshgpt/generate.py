@@ -2,13 +2,14 @@
 
 It knows a network of steps and a grammar. It does not know meshes, files or conditions.
 
-b  rows      w  ids of a step      o  ways that are open      k  ways of one row
+b  rows      w  ids of a step      s  ids so far      o  ways that are open      n  different ones      k  ways of one row
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from meshgpt.memory import RunningMemory
 from meshgpt.steps import Seen, StepModel
-from meshgpt.tokenizer.interface import Grammar, State, Vertex
+from meshgpt.tokenizer.interface import Grammar, State, Steering
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Sampling:
     """How ids are drawn.
 
     `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says. With `edges` manifold no edge gets
-    more than two faces; with closed, moreover, none is left with one before the mesh goes on elsewhere. With `bounds` cloud
-    vertices stay in the cloud's box and faces come bottom up. Each face is tried in `tries` ways at a time, of which the one that suits
-    the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the network alone decides.
+    more than two faces. With `bounds` cloud vertices stay on the cloud and faces come bottom up. Each face is tried in `tries` ways
+    at a time, of which the one that suits the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the
+    network alone decides.
     """
 
     temperature: float = 1.0
@@ -37,7 +38,7 @@ class Sampling:
     guidance: float = 1.0
     max_faces: int = 400
     min_faces: int = 1
-    edges: Literal["closed", "manifold", "any"] = "manifold"
+    edges: Literal["manifold", "any"] = "manifold"
     bounds: Literal["cloud", "none"] = "cloud"
     tries: int = 24
 
@@ -47,11 +48,9 @@ class Sampling:
                 f"temperature {self.temperature}, top-k {self.top_k}, top-p {self.top_p} and guidance {self.guidance} do not fit; "
                 "use temperature, top-k and guidance of at least 0, and top-p in (0, 1]"
             )
-        if self.edges not in ("closed", "manifold", "any"):
-            raise ValueError(f"edges {self.edges!r} do not fit; use 'closed', 'manifold' or 'any'")
-        if self.bounds not in ("cloud", "none") or (self.bounds == "none" and self.edges == "closed"):
+        if self.edges not in ("manifold", "any") or self.bounds not in ("cloud", "none"):
             raise ValueError(
-                f"bounds {self.bounds!r} do not fit edges {self.edges!r}; use 'cloud', or 'none' with edges 'manifold' or 'any'"
+                f"edges {self.edges!r} and bounds {self.bounds!r} do not fit; use 'manifold' or 'any' edges, and bounds 'cloud' or 'none'"
             )
         if self.tries < 1:
             raise ValueError(f"{self.tries} tries for each face do not fit; use at least 1")
@@ -59,42 +58,51 @@ class Sampling:
             raise ValueError(f"{self.min_faces} to {self.max_faces} faces do not fit; use 1 <= min-faces <= max-faces")
 
 
-def pick(logits: Float[Tensor, "b ids"], legal: Bool[Tensor, "b ids"], uniform: Float[Tensor, "b"], sampling: Sampling) -> Int[Tensor, "b"]:
-    """One legal id a row; `uniform` numbers in [0, 1) decide, so that a row's choice depends on nothing but its own numbers."""
+def pick(
+    logits: Float[Tensor, "n ids"], legal: Bool[Tensor, "n ids"], which: Int[Tensor, "o"], uniform: Float[Tensor, "o"], sampling: Sampling
+) -> Int[Tensor, "o"]:
+    """Legal ids, each by the row of logits that `which` names; `uniform` numbers in [0, 1) decide, so that a choice depends on
+    nothing but its own numbers."""
     logits = logits.masked_fill(~legal, -torch.inf)
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        return logits.argmax(-1)[which]
     ordered, ids = (logits / sampling.temperature).sort(dim=-1, descending=True, stable=True)
     share = ordered.double().softmax(-1)
     if sampling.top_k:
         share[:, sampling.top_k :] = 0
     if sampling.top_p < 1:
         share[share.cumsum(-1) - share >= sampling.top_p * share.sum(-1, keepdim=True)] = 0
-    reached = share.cumsum(-1)
+    reached = share.cumsum(-1)[which]
     at = torch.searchsorted(reached, uniform.double()[:, None] * reached[:, -1:], right=True)
-    last = (share > 0).sum(-1, keepdim=True) - 1
-    return ids.gather(-1, torch.minimum(at, last))[:, 0]
+    last = (share > 0).sum(-1, keepdim=True)[which] - 1
+    return ids[which].gather(-1, torch.minimum(at, last))[:, 0]
 
 
 class Verdict(NamedTuple):
-    """`take` a way; ask for some more ways, `again`; for others, after a first corner was passed over, `pass`; or `end` the mesh."""
+    """`take` a way; ask for some more ways, `again`; for others, after a first corner was passed over, `pass`; or `end` the mesh.
+    The `spare` ways may do for the next steps."""
 
     what: Literal["take", "again", "pass", "end"]
     way: int = 0
+    spare: tuple[int, ...] = ()
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Chooses among the ways to write the next step of one row. `passed` and `ceiling` are for the grammar (`Grammar.steered`)."""
-
-    passed: Set[Vertex]
+    """Chooses among the ways to write the next step of one row."""
 
     @property
-    def ceiling(self) -> float: ...
+    def steering(self) -> Steering:
+        """Where the open step should begin."""
+        ...
 
     @property
     def whole(self) -> bool:
         """Whether nothing is missing any more."""
+        ...
+
+    def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
+        """Which of several ways are worth going on with, where `s` ids of the step are there: those of one whole vertex or more."""
         ...
 
     def judge(self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], uniform: float) -> Verdict:
@@ -121,7 +129,7 @@ def generate(
     for step in range(sampling.max_faces):
         for row in rows:
             row.wrote = False
-        asking = [row for row in rows if row.running]
+        asking = [row for row in rows if row.running and not (row.ways and row.decide(grammar))]
         while asking:
             _try(writer, grammar, asking, sampling.tries if judges else 1, step < sampling.min_faces)
             asking = [row for row in asking if not row.decide(grammar)]
@@ -135,7 +143,8 @@ class _Row:
     """One mesh that is being written, and the ways in which its open step was tried."""
 
     def __init__(self, number: int, grammar: Grammar, seed: int, judge: Judge | None) -> None:
-        self.number, self.judge, self.state = number, judge, grammar.start()
+        self.number, self.judge = number, judge
+        self.state = grammar.start() if judge is None else grammar.steered(grammar.start(), judge.steering)
         self.draw = np.random.default_rng(seed)
         self.running, self.wrote = True, False
         self.ways: list[_Way] = []
@@ -147,15 +156,26 @@ class _Row:
             return False
         ways, self.ways = self.ways, []
         if verdict.what == "pass":
-            self.state = grammar.steered(self.state, self.judge.passed, self.judge.ceiling)
+            self.state = grammar.steered(self.state, self.judge.steering)
             return False
         self.wrote = verdict.what == "take"
         self.running = self.wrote and (self.judge is None or not self.judge.whole)
         if self.wrote:
             self.step, self.state = np.array(ways[verdict.way].ids), ways[verdict.way].state
             if self.judge is not None:
-                self.state = grammar.steered(self.state, self.judge.passed, self.judge.ceiling)
+                self.state = grammar.steered(self.state, self.judge.steering)
+                spare = dict.fromkeys(ways[way].ids for way in verdict.spare)
+                self.ways = [way for ids in spare if (way := self._rewritten(grammar, ids)) is not None]
         return True
+
+    def _rewritten(self, grammar: Grammar, ids: tuple[int, ...]) -> _Way | None:
+        """A way of an earlier step as one of the open step, if it may be written."""
+        state = self.state
+        for id in ids:
+            if not grammar.legal(state)[id]:
+                return None
+            state = grammar.advance(state, id)
+        return _Way(self.number, state, ids)
 
     def _verdict(self) -> Verdict:
         ended = np.array([way.ended for way in self.ways])
@@ -164,10 +184,11 @@ class _Row:
         return self.judge.judge(np.array([way.ids for way in self.ways]), ended, self.draw.random())
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Way:
-    """One try at a step: its ids so far (fillers once it is END), and where the grammar stands behind them."""
+    """One try at a step of a row: its ids so far (fillers once it is END), and where the grammar stands behind them."""
 
+    row: int
     state: State
     ids: tuple[int, ...] = ()
     ended: bool = False
@@ -175,44 +196,50 @@ class _Way:
 
 def _try(writer: _Writer, grammar: Grammar, rows: Sequence[_Row], count: int, must_write: bool) -> None:
     """Give each of the rows `count` more ways."""
-    ways = [_Way(row.state) for row in rows for _ in range(count)]
-    writer.open_step(np.repeat([row.number for row in rows], count))
+    ways = [[_Way(row.number, row.state)] * count for row in rows]
     for slot in range(writer.width):
-        legal = _legal(grammar, ways)
-        if slot == 0 and must_write:
-            legal[legal[:, :-1].any(1), -1] = False
         uniform = np.concatenate([row.draw.random(count) for row in rows])
-        ids = writer.pick(torch.from_numpy(legal), torch.from_numpy(uniform))
-        if slot == 0:
-            for way, id in zip(ways, ids, strict=True):
-                way.ended = id == writer.end
-        ids = np.where([way.ended for way in ways], 0, ids)
-        _advance(grammar, ways, ids)
-        writer.push(torch.from_numpy(ids))
-    for number, row in enumerate(rows):
-        row.ways += ways[number * count : (number + 1) * count]
+        ways = _split(_grown(writer, grammar, list(itertools.chain(*ways)), uniform, must_write), count)
+        if (slot + 1) % writer.spell == 0 and slot + 1 < writer.width:
+            ways = [_sifted(row.judge, its) if row.judge else its for row, its in zip(rows, ways, strict=True)]
+    for row, its in zip(rows, ways, strict=True):
+        row.ways += its
 
 
-def _legal(grammar: Grammar, ways: Sequence[_Way]) -> Bool[np.ndarray, "o ids"]:
-    """Ways that are in one state are looked up once. Ended ones go on as fillers: any id will do, nobody reads them."""
-    found = {id(way.state): way.state for way in ways}
-    masks = {key: grammar.legal(state) for key, state in found.items()}
-    legal = np.stack([masks[id(way.state)] for way in ways])
-    legal[[way.ended for way in ways], :-1] = True
-    return legal
+def _split(ways: list[_Way], count: int) -> list[list[_Way]]:
+    return [ways[start : start + count] for start in range(0, len(ways), count)]
 
 
-def _advance(grammar: Grammar, ways: Sequence[_Way], ids: Int[np.ndarray, "o"]) -> None:
-    """Ways that go the same way stay in one state."""
+def _grown(writer: _Writer, grammar: Grammar, ways: list[_Way], uniform: Float[np.ndarray, "o"], must_write: bool) -> list[_Way]:
+    """The ways with one more id each. Ways that are alike so far are looked at once, and go on from one state."""
+    going = [number for number, way in enumerate(ways) if not way.ended]
+    grown = [replace(way, ids=(*way.ids, 0)) for way in ways]
+    if not going:
+        return grown
+    numbers: dict[tuple[int, tuple[int, ...]], int] = {}
+    which = [numbers.setdefault((ways[number].row, ways[number].ids), len(numbers)) for number in going]
+    alike = {of: ways[number] for number, of in zip(reversed(going), reversed(which), strict=True)}
+    starts = [alike[number] for number in range(len(numbers))]
+    legal = np.stack([grammar.legal(way.state) for way in starts])
+    if must_write and not starts[0].ids:
+        legal[legal[:, :-1].any(1), -1] = False
+    ids = writer.pick(starts, legal, np.array(which), uniform[going])
     states: dict[tuple[int, int], State] = {}
-    before = [way.state for way in ways]  # keeps them alive, so that no two have one address
-    for way, state, one in zip(ways, before, ids.tolist(), strict=True):
-        way.ids += (one,)
-        if way.ended:
+    for number, of, id in zip(going, which, ids.tolist(), strict=True):
+        if id == writer.end:
+            grown[number] = replace(ways[number], ids=(0,), ended=True)
             continue
-        if (id(state), one) not in states:
-            states[id(state), one] = grammar.advance(state, one)
-        way.state = states[id(state), one]
+        if (of, id) not in states:
+            states[of, id] = grammar.advance(starts[of].state, id)
+        grown[number] = replace(ways[number], state=states[of, id], ids=(*ways[number].ids, id))
+    return grown
+
+
+def _sifted(judge: Judge, ways: list[_Way]) -> list[_Way]:
+    """The promising ways, as often as it takes to have as many as before; all, where none is."""
+    kept = judge.promising(np.array([way.ids for way in ways]), np.array([way.ended for way in ways]))
+    good = itertools.cycle([way for way, keep in zip(ways, kept, strict=True) if keep])
+    return [way if keep else next(good) for way, keep in zip(ways, kept, strict=True)] if kept.any() else ways
 
 
 class _Writer:
@@ -221,34 +248,31 @@ class _Writer:
     @torch.inference_mode()
     def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
         self.network, self.sampling = network, sampling
-        self.width, self.end = network.config.width, network.config.vocab
+        self.width, self.spell, self.end = network.config.width, network.config.spell, network.config.vocab
         self.guided = blank is not None and sampling.guidance != 1
         self.seen = seen.joined(blank) if self.guided else seen
         self.cache, self.hidden = network.begin(self.seen, sampling.max_faces)
         self.memory = RunningMemory(len(self.hidden), self.width, network.depth.shifts, network.config.bins, self.hidden.device)
-        self.rows = torch.zeros(0, dtype=torch.long)
 
     @torch.inference_mode()
-    def open_step(self, rows: Int[np.ndarray, "o"]) -> None:
-        """Begin the step anew, once for each of the given rows."""
-        wanted = torch.from_numpy(np.concatenate([rows, rows + len(self.hidden) // 2]) if self.guided else rows).to(self.hidden.device)
-        if not torch.equal(wanted, self.rows):
-            self.rows, self.shown = wanted, self.seen.select(wanted)
-        self.opened = torch.zeros(len(wanted), 0, dtype=torch.long, device=self.hidden.device)
+    def pick(
+        self, starts: Sequence[_Way], legal: Bool[np.ndarray, "n ids"], which: Int[np.ndarray, "o"], uniform: Float[np.ndarray, "o"]
+    ) -> Int[np.ndarray, "o"]:
+        """The next id of each way, which goes on from `which` of the starts."""
+        logits = self._logits(torch.tensor([way.row for way in starts]), torch.tensor([way.ids for way in starts], dtype=torch.long))
+        legal = torch.from_numpy(legal[:, : logits.shape[1]])
+        return pick(logits, legal, torch.from_numpy(which), torch.from_numpy(uniform), self.sampling).numpy()
 
-    @torch.inference_mode()
-    def pick(self, legal: Bool[Tensor, "o ids"], uniform: Float[Tensor, "o"]) -> Int[np.ndarray, "o"]:
-        memory = self.memory.within_step(self.opened, self.rows)
-        logits = self.network.slot_logits(self.hidden[self.rows], self.opened, memory, self.shown).cpu()
+    def _logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         if self.guided:
-            wanted, blank = logits.log_softmax(-1).chunk(2)
-            logits = blank + self.sampling.guidance * (wanted - blank)
-        return pick(logits, legal[:, : logits.shape[1]], uniform, self.sampling).numpy()
-
-    @torch.inference_mode()
-    def push(self, ids: Int[Tensor, "o"]) -> None:
-        ids = self._doubled(ids)
-        self.opened = torch.cat([self.opened, ids[:, None]], 1)
+            rows = torch.cat([rows, rows + len(self.hidden) // 2])
+        rows, opened = rows.to(self.hidden.device), self._doubled(opened)
+        memory = self.memory.within_step(opened, rows)
+        logits = self.network.slot_logits(self.hidden[rows], opened, memory, self.seen.select(rows)).cpu()
+        if not self.guided:
+            return logits
+        wanted, blank = logits.log_softmax(-1).chunk(2)
+        return blank + self.sampling.guidance * (wanted - blank)
 
     @torch.inference_mode()
     def take(self, ids: Int[np.ndarray, "b w"]) -> None:

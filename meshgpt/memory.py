@@ -180,7 +180,7 @@ class RunningMemory:
         self.vertices = torch.empty(rows, 0, spell, dtype=torch.long, device=device)
         self.crossed = torch.zeros(rows, 3, bins, dtype=torch.int32, device=device)
         self.boundaries = [Boundary() for _ in range(rows)]
-        self.asked: list[Expected] = []
+        self._asked: dict[tuple[int, tuple[int, ...]], Expected] = {}
         self._usage: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -203,16 +203,23 @@ class RunningMemory:
     def _expect(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"]) -> Int[Tensor, "o 1 1 e"]:
         if self.width != 3 * self.spell:
             return torch.full((len(opened), 1, 1, EXPECTED), self.vocab, device=opened.device)
-        level, spelled = opened.shape[1] % self.spell, opened.cpu()
-        if not level:
-            before = vertices_of(spelled, self.shifts)
-            self.asked = [_ask(self.boundaries[row], vertices) for row, vertices in zip(rows.tolist(), before, strict=True)]
-        begun = spelled[:, opened.shape[1] - level :].tolist()
+        level = opened.shape[1] % self.spell
+        keys = [(row, tuple(ids[: len(ids) - level])) for row, ids in zip(rows.tolist(), opened.tolist(), strict=True)]
+        self._ask([key for key in dict.fromkeys(keys) if key not in self._asked], opened.shape[1] - level)
+        begun = opened[:, opened.shape[1] - level :].tolist()
         ids = [
-            [vertex[1 + level] if vertex and list(vertex[1 : 1 + level]) == start else self.vocab for vertex in asked]
-            for asked, start in zip(self.asked, begun, strict=True)
+            [vertex[1 + level] if vertex and list(vertex[1 : 1 + level]) == start else self.vocab for vertex in self._asked[key]]
+            for key, start in zip(keys, begun, strict=True)
         ]
         return torch.tensor(ids, device=opened.device)[:, None, None]
+
+    def _ask(self, keys: list[tuple[int, tuple[int, ...]]], written: int) -> None:
+        """What the boundaries ask for behind the vertices (`written` ids) of open faces."""
+        if keys:
+            before = vertices_of(torch.tensor([ids for _, ids in keys], dtype=torch.long).view(len(keys), written), self.shifts)
+            for key, vertices in zip(keys, before, strict=True):
+                boundary = self.boundaries[key[0]]
+                self._asked[key] = (boundary.firsts, boundary.seconds, boundary.thirds)[len(vertices)](*vertices)
 
     def _hint(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"]) -> Int[Tensor, "o 1 1 h"]:
         level = opened.shape[1] % self.spell
@@ -231,7 +238,7 @@ class RunningMemory:
     def advance(self, ids: Int[Tensor, "b w"]) -> None:
         """Take in a whole step."""
         self.step += 1
-        self._usage = None
+        self._usage, self._asked = None, {}
         starts = ids[:, :: self.spell]
         self.last.scatter_(1, starts, self.step)
         self.count.scatter_add_(1, starts, torch.ones_like(starts))
@@ -246,9 +253,4 @@ class RunningMemory:
         """Keep (or repeat) rows, in the given order."""
         self.last, self.count, self.vertices = self.last[rows], self.count[rows], self.vertices[rows]
         self.crossed, self._usage = self.crossed[rows], None
-        self.boundaries = [deepcopy(self.boundaries[row]) for row in rows.tolist()]
-
-
-def _ask(boundary: Boundary, before: list[Vertex]) -> Expected:
-    """What the boundary asks for behind the vertices of the open face."""
-    return (boundary.firsts, boundary.seconds, boundary.thirds)[len(before)](*before)
+        self.boundaries, self._asked = [deepcopy(self.boundaries[row]) for row in rows.tolist()], {}

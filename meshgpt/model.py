@@ -135,11 +135,11 @@ class MeshGPT:
     def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> CloudJudge:
         points = thinned(cloud, JUDGED_POINTS, np.random.default_rng(0))
         coverage = Coverage(_in_cube(points, fit), oriented)
-        return CloudJudge(coverage, self.triangles, self.tokenizer.spell, self.tokenizer.bins, faces)
+        return CloudJudge(coverage, self.corners, self.tokenizer.spell, self.tokenizer.bins, faces)
 
-    def triangles(self, ids: Int[np.ndarray, "n w"]) -> Float[np.ndarray, "n 3 3"]:
-        """About where the corners of steps are, in the cube; the decoder may move them by a bin or two."""
-        bins = shifted(torch.from_numpy(ids).unflatten(1, (3, -1)), self.network.depth.shifts.cpu())
+    def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
+        """About where the corners of steps, or of what is there of them, are in the cube; the decoder may move them by a bin or two."""
+        bins = shifted(torch.from_numpy(ids).unflatten(1, (-1, self.tokenizer.spell)), self.network.depth.shifts.cpu())
         return (bins.double().numpy() + 0.5) / self.tokenizer.bins - 0.5
 
     def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
@@ -160,7 +160,7 @@ class MeshGPT:
         if not isinstance(self.tokenizer, VQVAETokenizer):
             return self.tokenizer.grammar()
         points = shown[:, :3].astype(np.float64) if sampling.bounds == "cloud" else None
-        return self.tokenizer.grammar(sampling.edges != "any", points, sampling.edges == "closed")
+        return self.tokenizer.grammar(sampling.edges == "manifold", points)
 
     def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
         dropped = torch.tensor([drop], device=points.device)

@@ -83,11 +83,10 @@ class SampleOptions:
     """Choose among the likeliest that together have this probability."""
     guidance: float = 1.0
     """Above 1 the network minds the cloud more than it has learned to (classifier-free guidance), which takes twice the time."""
-    edges: Literal["closed", "manifold", "any"] = "manifold"
-    """manifold gives no edge more than two faces, and lets neighbours face the same way; closed also closes edges that have one face,
-    from the bottom up, before it goes on elsewhere; any leaves it to the model."""
+    edges: Literal["manifold", "any"] = "manifold"
+    """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
-    """cloud keeps vertices in the cloud's box, and lets faces come bottom up, as they came in training; none leaves it to the model."""
+    """cloud keeps vertices on the cloud, and lets faces come bottom up, as they came in training; none leaves it to the model."""
     tries: int = 24
     """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
     it. Fewer are faster; 1 leaves all to the model."""

@@ -95,7 +95,8 @@ class StepModel(nn.Module):
         places = None
         if self.surroundings is not None:
             shown = surface if drop is None else torch.where(drop[:, None, None], FAR_AWAY, surface)
-            places = Places(*self.surroundings(surface, self.places, drop), shown, profile(surface, self.config.bins, drop))
+            rows = torch.arange(len(surface), device=surface.device)
+            places = Places(*self.surroundings(surface, self.places, drop), shown, profile(surface, self.config.bins, drop), rows)
         return Seen(self.cloud(surface, drop), places)
 
     def forward(

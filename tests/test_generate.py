@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,8 @@ from meshgpt.memory import remember
 from meshgpt.mesh import canonical
 from meshgpt.steps import Seen, StepModel
 from meshgpt.tokenizer import CoordsTokenizer, MeshTokenizer
-from meshgpt.tokenizer.interface import FaceGrammar, Grammar
+from meshgpt.tokenizer.face_grammar import FaceGrammar
+from meshgpt.tokenizer.interface import Grammar, Steering
 
 # Pick
 
@@ -62,7 +62,7 @@ def test_each_id_is_picked_as_often_as_it_should_be(sampling):
     count = 1000
     for row in range(len(logits)):
         uniform = (torch.arange(count) + 0.5) / count
-        ids = pick(logits[row].expand(count, -1), legal[row].expand(count, -1), uniform, sampling)
+        ids = pick(logits, legal, torch.full((count,), row), uniform, sampling)
         found = np.bincount(ids.numpy(), minlength=logits.shape[1])
         wanted = shares_in_words(logits[row].double().numpy(), legal[row].numpy(), sampling) * count
         np.testing.assert_allclose(found, wanted, atol=1.01)
@@ -71,7 +71,7 @@ def test_each_id_is_picked_as_often_as_it_should_be(sampling):
 
 def test_temperature_0_takes_the_likeliest_legal_id():
     logits, legal = random_logits(50)
-    ids = pick(logits, legal, torch.rand(50), Sampling(temperature=0.0))
+    ids = pick(logits, legal, torch.arange(50), torch.rand(50), Sampling(temperature=0.0))
     wanted = [max(np.flatnonzero(ok), key=lambda id, row=row: row[id]) for row, ok in zip(logits.tolist(), legal.numpy(), strict=True)]
     assert ids.tolist() == wanted
 
@@ -83,23 +83,23 @@ def test_temperature_0_takes_the_likeliest_legal_id():
 def test_illegal_ids_are_never_picked(sampling, uniform):
     logits, legal = random_logits(200)
     logits[~legal] += 50
-    ids = pick(logits, legal, torch.full((200,), uniform, dtype=torch.float64), sampling)
+    ids = pick(logits, legal, torch.arange(200), torch.full((200,), uniform, dtype=torch.float64), sampling)
     assert legal.gather(1, ids[:, None]).all()
 
 
 def test_a_row_depends_on_its_own_numbers_alone():
     logits, legal = random_logits(20)
     uniform = torch.rand(20)
-    together = pick(logits, legal, uniform, Sampling(top_p=0.9))
+    together = pick(logits, legal, torch.arange(20), uniform, Sampling(top_p=0.9))
     for row in range(20):
         one = slice(row, row + 1)
-        assert pick(logits[one], legal[one], uniform[one], Sampling(top_p=0.9)) == together[one]
+        assert pick(logits[one], legal[one], torch.tensor([0]), uniform[one], Sampling(top_p=0.9)) == together[one]
 
 
 def test_the_only_legal_id_is_picked_however_unlikely():
     logits, legal = torch.tensor([[9.0, -80, 3]]), torch.tensor([[False, True, False]])
     for sampling in (Sampling(), Sampling(temperature=0.0), Sampling(top_k=1), Sampling(top_p=0.1)):
-        assert pick(logits, legal, torch.tensor([0.7]), sampling) == 1
+        assert pick(logits, legal, torch.tensor([0]), torch.tensor([0.7]), sampling) == 1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,6 @@ def test_the_only_legal_id_is_picked_however_unlikely():
         ({"top_p": 1.1}, "top-p 1.1"),
         ({"guidance": -0.1}, "guidance -0.1"),
         ({"min_faces": 5, "max_faces": 4}, "^5 to 4 faces do not fit; use 1 <= min-faces <= max-faces$"),
-        ({"bounds": "none", "edges": "closed"}, "^bounds 'none' do not fit edges 'closed'"),
         ({"tries": 0}, "^0 tries for each face do not fit; use at least 1$"),
         ({"min_faces": 0}, "^0 to 400 faces do not fit"),
     ],
@@ -300,11 +299,16 @@ class Picky:
     def __init__(self, faces: int) -> None:
         self.left, self.passed, self.seen = faces, set(), []
 
-    ceiling = math.inf
+    @property
+    def steering(self) -> Steering:
+        return Steering(self.passed)
 
     @property
     def whole(self) -> bool:
         return not self.left
+
+    def promising(self, ids: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        return np.ones(len(ids), dtype=bool)
 
     def judge(self, ids: np.ndarray, ended: np.ndarray, uniform: float) -> Verdict:
         if len(ids) < 8:

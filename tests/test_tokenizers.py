@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from meshgpt.boundary import Boundary
 from meshgpt.conditioners import PointCloudConfig
-from meshgpt.memory import cells_of, shifted, vertices_of
-from meshgpt.mesh import BINS, canonical, to_unit
+from meshgpt.memory import cells_of, shifted
+from meshgpt.mesh import BINS, canonical, mesh_of, sample_surface, to_unit
 from meshgpt.model import PRETRAINED, read_tokenizer
 from meshgpt.tokenizer import TOKENIZERS, CoordsTokenizer, MeshTokenizer, build, describe
-from meshgpt.tokenizer.interface import FaceGrammar, Grammar
+from meshgpt.tokenizer.face_grammar import FaceGrammar
+from meshgpt.tokenizer.interface import Grammar, Steering
 from meshgpt.tokenizer.vqvae import VQVAE, VQVAETokenizer, pad_faces
 
 NONE = np.zeros((0, 3, 3), dtype=np.int64)
@@ -304,6 +304,11 @@ def points_of(corners: np.ndarray) -> np.ndarray:
     return to_unit(corners.reshape(-1, 3))
 
 
+def surface_of(corners: np.ndarray) -> np.ndarray:
+    """A cloud of the whole surface, in the cube."""
+    return sample_surface(mesh_of(corners, BINS), 4096, np.random.default_rng(0))[:, :3]
+
+
 def test_shifts_say_where_vertices_are(shipped, real):
     """Exactly for coordinates; for codes nearly always to the bin, which is what sorts them."""
     for tokenizer, least in ((CoordsTokenizer(), 1.0), (shipped, 0.94)):
@@ -316,55 +321,38 @@ def test_shifts_say_where_vertices_are(shipped, real):
 
 
 def test_real_meshes_have_room_in_their_boxes(shipped, real):
-    """Bounds bar hardly any id of a real mesh, and leave fewer of all ids."""
+    """Bounds bar hardly any id of a real mesh, and leave few of all ids."""
     barred = total = left = 0
     for corners in real[::20]:
-        grammar = shipped.grammar(points=points_of(corners))
+        grammar = shipped.grammar(points=surface_of(corners))
         state = grammar.start()
         for id in shipped.encode(corners)[:60].flatten().tolist():
             roomy = grammar.room.within(state.open[len(state.open) // 3 * 3 :], state.last)
             barred, total, left = barred + (not grammar.legal(state)[id]), total + 1, left + roomy.mean()
             state = grammar.advance(state, id)
     assert barred / total < 0.01
-    assert left / total < 0.8
+    assert left / total < 0.7
 
 
-def test_what_is_written_in_bounds_stays_in_the_box_and_comes_bottom_up(shipped):
+def test_what_is_written_in_bounds_stays_on_the_surface_and_comes_bottom_up(shipped):
     box, rng = np.array([[-0.3, -0.1, -0.4], [0.2, 0.3, 0.1]]), np.random.default_rng(0)
-    grammar = shipped.grammar(manifold=True, points=box)
+    sides = rng.uniform(*box, (4000, 3))
+    sides[np.arange(4000), np.arange(4000) % 3] = box[rng.integers(0, 2, 4000), np.arange(4000) % 3]
+    grammar = shipped.grammar(manifold=True, points=sides)
     state, ids = grammar.start(), []
     for _ in range(40 * 9):
         ids.append(int(rng.choice(np.flatnonzero(grammar.legal(state)[:-1]))))
         state = grammar.advance(state, ids[-1])
     at = shifted(torch.tensor(ids).view(-1, 3, 3), shipped.shifts).numpy()
     low, high = (box + 0.5) * shipped.bins - 0.5
-    assert ((at >= low - 2) & (at <= high + 2)).all(2).mean() > 0.95, "where no id fits any more, any will"
+    off = np.minimum(np.abs(at - low), np.abs(at - high)).min(2)
+    assert (((at >= low - 2) & (at <= high + 2)).all(2) & (off < 6)).mean() > 0.95, "where no id fits any more, any will"
     climbs = np.diff(at[:, 0, 1])
     assert (climbs >= -2).mean() > 0.95
     assert (at[:, 1:, 1] >= at[:, :1, 1] - 2).mean() > 0.95
     spots = np.unique(at.reshape(-1, 3), axis=0)
     apart = np.abs(spots[:, None] - spots).max(2) + 9 * np.eye(len(spots))
     assert (apart.min(1) >= 0.75).mean() > 0.95, "codes of the same place mean the same vertex"
-
-
-def test_closed_meshes_end_when_no_edge_waits(shipped):
-    """Wherever END is legal, each edge has two faces; while a first corner has an open edge, the next corner is at its other end."""
-    grammar = shipped.grammar(manifold=True, points=np.array([[-0.3, -0.1, -0.4], [0.2, 0.3, 0.1]]), closed=True)
-    state, rng, boundary, ids = grammar.start(), np.random.default_rng(0), Boundary(), []
-    for step in range(40):
-        assert grammar.legal(state)[-1] == (not step or (boundary.firsts()[2] is None and boundary.firsts()[0] is None))
-        for _ in range(9):
-            ids.append(int(rng.choice(np.flatnonzero(grammar.legal(state)[:-1]))))
-            state = grammar.advance(state, ids[-1])
-        (face,) = vertices_of(torch.tensor([ids[-9:]]), shipped.shifts)
-        open_ends = {end for end in boundary.onward.get(face[0], ()) if end > face[0]}
-        assert not open_ends or face[1] in open_ends
-        boundary.add(*face)
-
-
-def test_closed_needs_manifold_edges_and_bounds(shipped):
-    with pytest.raises(ValueError, match=r"^closed meshes need manifold edges and bounds that say where vertices are; pass both"):
-        shipped.grammar(manifold=True, closed=True)
 
 
 def test_bounds_never_bar_everything(shipped):
@@ -476,7 +464,7 @@ def test_steered_coords_begin_behind_what_is_passed_and_not_above_the_ceiling(se
     state, faces = grammar.start(), []
     for ceiling in (1.0, 3.2, 3.2, 5.9):
         first = (int(ceiling), 2, 3)
-        ids, state = step_of(grammar, grammar.steered(state, {first}, ceiling), 9, rng)
+        ids, state = step_of(grammar, grammar.steered(state, Steering({first}, ceiling)), 9, rng)
         assert first < tuple(ids[:3])
         assert ids[0] <= ceiling
         faces.append(ids)
@@ -484,7 +472,7 @@ def test_steered_coords_begin_behind_what_is_passed_and_not_above_the_ceiling(se
     np.testing.assert_array_equal(corners, canonical(corners))
 
 
-@pytest.mark.parametrize("edges", [{"manifold": False}, {"manifold": True}, {"manifold": True, "closed": True}], ids=str)
+@pytest.mark.parametrize("edges", [{"manifold": False}, {"manifold": True}], ids=str)
 def test_steered_faces_begin_with_nothing_that_is_passed(edges):
     points = np.random.default_rng(0).uniform(-0.4, 0.4, (500, 3))
     tokenizer = read_tokenizer(str(PRETRAINED))
@@ -492,7 +480,7 @@ def test_steered_faces_begin_with_nothing_that_is_passed(edges):
     ids, state = step_of(grammar, grammar.start(), tokenizer.width, rng)
     first = tuple(ids[: tokenizer.spell])
     for _ in range(20):
-        ids, _ = step_of(grammar, grammar.steered(state, {first}, np.inf), tokenizer.width, rng)
+        ids, _ = step_of(grammar, grammar.steered(state, Steering({first})), tokenizer.width, rng)
         assert tuple(ids[: tokenizer.spell]) != first
 
 
@@ -503,7 +491,7 @@ def test_steered_faces_begin_below_the_ceiling():
     _, state = step_of(grammar, grammar.start(), tokenizer.width, rng)
     heights = {}
     for ceiling in (20.0, np.inf):
-        steps = [step_of(grammar, grammar.steered(state, set(), ceiling), tokenizer.width, rng)[0] for _ in range(20)]
+        steps = [step_of(grammar, grammar.steered(state, Steering(ceiling=ceiling)), tokenizer.width, rng)[0] for _ in range(20)]
         firsts = torch.tensor(steps)[:, : tokenizer.spell]
         heights[ceiling] = shifted(firsts, tokenizer.shifts)[:, 1].numpy()
     assert heights[20.0].max() <= 20

@@ -10,7 +10,6 @@ The axes of a corner come in the order in which canonical corners are sorted, so
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from meshgpt.mesh import BINS
 
-from .interface import Grammar, Vertex
+from .interface import Grammar, Steering
 
 SORTED_AXES = (1, 2, 0)
 AXES_BACK = (2, 0, 1)
@@ -112,10 +111,11 @@ class CoordsGrammar:
         fan = state.fan if state.last and state.last[0] == a else frozenset()
         return CoordsState((a, b, c), fan | {(b, c)}, (), state.passed, self.corners)
 
-    def steered(self, state: CoordsState, passed: Set[Vertex], ceiling: float) -> CoordsState:
-        """Faces are sorted by their first corners, so ones that are lower than those passed over are passed over as well."""
-        highest = self.corners if ceiling >= self.bins else (max(int(ceiling), 0) + 1) * self.bins**2 - 1
-        return state._replace(passed=max((self._corner(first) for first in passed), default=-1), ceiling=highest)
+    def steered(self, state: CoordsState, steering: Steering) -> CoordsState:
+        """Faces are sorted by their first corners, so ones that are lower than those passed over are passed over as well. Spots
+        are not looked at."""
+        highest = self.corners if steering.ceiling >= self.bins else (max(int(steering.ceiling), 0) + 1) * self.bins**2 - 1
+        return state._replace(passed=max((self._corner(first) for first in steering.passed), default=-1), ceiling=highest)
 
     def _corner(self, ids: tuple[int, ...]) -> int:
         return (ids[0] * self.bins + ids[1]) * self.bins + ids[2]

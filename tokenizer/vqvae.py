@@ -27,11 +27,12 @@ from meshgpt.mesh import BINS, canonical, weld
 from meshgpt.transformer import Transformer, TransformerConfig
 
 from .decoder import DecoderConfig, FaceDecoder
-from .interface import FaceGrammar, Grammar, Room
+from .face_grammar import FaceGrammar
+from .interface import Grammar
 from .quantizer import Quantizer
+from .room import Room
 
 FREQUENCIES = 6
-GAP = 0.75  # bins; codes that end nearer to a vertex mean that vertex
 
 
 @dataclass(frozen=True)
@@ -225,18 +226,15 @@ class VQVAETokenizer:
         keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=self._device)
         return canonical(self.network.decode(steps, keep, surface)[0].cpu().numpy())
 
-    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, closed: bool = False) -> Grammar:
-        """With the `points` of a cloud (in the cube) vertices stay in its box, and come in canonical order, from its lowest point on;
-        with `closed` as well no edge is left with one face before the mesh ends."""
-        return FaceGrammar(self.vocab, self.spell, manifold, None if points is None else self._room(points), closed)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None) -> Grammar:
+        """With the `points` of a cloud (in the cube) vertices stay on it, and come in canonical order, from its lowest point on."""
+        return FaceGrammar(self.vocab, self.spell, manifold, None if points is None else self._room(points))
 
     def _room(self, points: Float[np.ndarray, "n 3"]) -> Room:
         # After each level the rest is as good as never longer than four times its root mean square; sums are up to two bins off.
         rest = 4 * self.network.quantizer.spread.sqrt().cpu().double().numpy() * self.bins / 2
         rest[-1] = 2
-        at = (points + 0.5) * self.bins - 0.5
-        ground = at[at[:, 1] <= at[:, 1].min() + 1.5]
-        return Room(self.shifts.cpu().double().numpy(), rest, at.min(0), at.max(0), ground.min(0), GAP)
+        return Room.around(points, self.bins, self.shifts.cpu().double().numpy(), rest)
 
     @property
     def places(self) -> Float[Tensor, "vocab 3"]:

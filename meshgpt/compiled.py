@@ -1,0 +1,17 @@
+"""Loops that numpy cannot express, compiled by numba when they are first used, and kept on disk.
+
+Import it in files of such loops alone, and these where they are needed: numba takes a second to load.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as machine code. The shape checks that tests wrap around functions are taken off: numba cannot read them."""
+    return njit(cache=True)(inspect.unwrap(function))
