@@ -73,6 +73,15 @@ MAY_IMPORT = {
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
     "tokenizer.coords": "mesh tokenizer.interface",
+    "tokenizer.file_reading": "",
+    **dict.fromkeys(("tokenizer.meshopt_file", "tokenizer.draco_file", "tokenizer.obj_text"), "tokenizer.file_reading"),
+    "tokenizer.meshopt_planes": "tokenizer.meshopt_file",
+    "tokenizer.meshopt_grammar": "tokenizer.interface tokenizer.meshopt_file tokenizer.meshopt_planes",
+    "tokenizer.obj_grammar": "tokenizer.interface",
+    "tokenizer.codec": (
+        "mesh tokenizer.interface tokenizer.file_reading tokenizer.meshopt_file tokenizer.draco_file tokenizer.obj_text "
+        "tokenizer.meshopt_grammar tokenizer.obj_grammar"
+    ),
     "tokenizer.quantizer": "",
     "tokenizer.decoder": "transformer conditioners",
     "tokenizer.vqvae": "mesh transformer conditioners tokenizer.interface tokenizer.quantizer tokenizer.decoder",
