@@ -51,6 +51,8 @@ MAY_IMPORT = {
     "protocols": "",
     "scores": "mesh metrics protocols shape_sets topology",
     "tokenizer_metrics": "mesh tokenizer.interface",
+    "tokenizer_tables": "",
+    "face_order": "files mesh tokenizer.interface views",
     "extras": "",
     "dense": "mesh cloud extras",
     "gallery": "mesh",
@@ -99,6 +101,7 @@ MAY_IMPORT = {
         "train.loop train.data train.batches train.augment train.sources train.vqvae",
     ),
     "train.publish": "model tokenizer.vqvae",
+    "train.leaderboard": "face_order files mesh model tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model train.sources",
     "train.evaluate": (
         "baselines cloud evaluation files gallery generate mesh protocols report scores shape_sets tables train.methods train.sources"
@@ -114,6 +117,8 @@ AT_THE_TOP = {
     "sample_files": "tyro",
     "info": "tyro",
     "tables": "rich",
+    "tokenizer_tables": "rich",
+    "train.leaderboard": "tyro",
     "tokenizer.quantizer": "vector_quantize_pytorch",
     "train.sources": "pyarrow",
     "train.shards": "pyarrow",
