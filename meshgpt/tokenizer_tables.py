@@ -67,7 +67,7 @@ def by_faces(tokenizers: dict[str, Tokenizer]) -> Table:
     counts = {found: measured["meshes"] for row in tokenizers.values() for found, measured in row["by_faces"].items()}
     table = Table("tokenizer", title="by face count", caption="tokens/face, and µs/face of encode + decode")
     for found, meshes in counts.items():
-        table.add_column(f"{found}\n{meshes:,} meshes", justify="right")
+        table.add_column(f"{found}\n{meshes:,} mesh{'es' * (meshes != 1)}", justify="right")
     for name, row in sorted(tokenizers.items(), key=lambda item: item[1]["total"]["tokens_per_face"]):
         table.add_row(name, *(_short(row["by_faces"].get(found)) for found in counts))
     return table

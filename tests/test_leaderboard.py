@@ -71,7 +71,7 @@ def test_a_folder_with_a_broken_file_is_measured_without_it(tetrahedron, tmp_pat
     write_mesh(Mesh(np.zeros((3, 3)), np.array([[0, 1, 2]])), tmp_path / "point.obj")
     assert tokenize(tmp_path, "--tokenizers", "coords") == 0
     said = capsys.readouterr().out
-    assert "1 meshes, 4 faces" in said
+    assert "1 mesh, 4 faces" in said
     assert "left out: bad.obj" in said
     assert "left out: point.obj" in said
 

@@ -1,8 +1,8 @@
 """The bytes of a mesh file as tokens: what JPEG-LM (Han et al. 2024) does for pictures, for meshes. An id is a byte.
 
-    meshopt   meshoptimizer's vertex and index codecs       about 2.2 bytes a face, readable from the left
-    draco     Draco                                         about 0.9 bytes a face, only as a whole: a lower bound, not a language
-    obj       the text of an .obj file                      about 22 bytes a face, what a plain language model would write
+    meshopt   meshoptimizer's vertex and index codecs       2.1 bytes a face, readable from the left
+    draco     Draco                                         1.1 bytes a face, only as a whole: a lower bound, not a language
+    obj       the text of an .obj file                      20 bytes a face, what a plain language model would write
 
 Faces and vertices come in the order that suits the file; canonical order is restored behind it, so all three are exact.
 """
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from meshgpt.mesh import BINS, canonical, weld
+from meshgpt.mesh import BINS, canonical_of, weld
 
 from . import draco_file, meshopt_file, obj_text
 from .file_reading import Problem, Reading
@@ -86,11 +86,11 @@ class CodecTokenizer:
             problem = Problem(at, f"END (id {self.vocab}) is no byte" if flat[at] == self.vocab else f"id {flat[at]} is no byte")
             flat = flat[:at]
         reading = FORMATS[self.kind].read(flat.astype(np.uint8).tobytes(), self.bins)
-        corners = canonical(reading.corners())
+        corners = canonical_of(reading.vertices, reading.faces)
         found = reading.problem
         if len(corners) < len(reading.faces):
             reading, found = _cut(reading)
-            corners = canonical(reading.corners())
+            corners = canonical_of(reading.vertices, reading.faces)
         problem = problem or found
         if strict and problem is not None:
             raise ValueError(f"{problem.said} (id {problem.at} of {len(ids)}); make the ids again, or pass strict=False for what is whole")
@@ -123,7 +123,7 @@ class ObjTokenizer(CodecTokenizer):
 
 def _cut(reading: Reading) -> tuple[Reading, Problem]:
     """What comes before the first face that touches a vertex twice or repeats another, and what is wrong with that face."""
-    bad = _first_bad(weld(reading.corners())[1])
+    bad = _first_bad(weld(reading.vertices[reading.faces])[1])
     problem = Problem(reading.start(bad), f"face {bad} touches a vertex twice or repeats an earlier face")
     return reading._replace(faces=reading.faces[:bad]), problem
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Integer
 
 
 class Problem(NamedTuple):
@@ -23,10 +23,6 @@ class Reading(NamedTuple):
     faces: Integer[np.ndarray, "f 3"]
     problem: Problem | None
     start: Callable[[int], int]
-
-    def corners(self) -> Int[np.ndarray, "f 3 3"]:
-        """Faces x corners x (x, y, z) bins, in the order of the file."""
-        return self.vertices[self.faces].astype(np.int64)
 
 
 def nothing(problem: Problem) -> Reading:

@@ -67,7 +67,7 @@ def run(options: TokenizeOptions) -> dict[str, Any]:
     console = Console()
     # A file or a pipe has no width, and a table cut at 80 columns tells little.
     console = console if console.is_terminal else Console(width=WIDE)
-    title = f"{results['meshes']:,} meshes, {results['faces']:,} faces, {options.bins} bins"
+    title = f"{results['meshes']:,} mesh{'es' * (results['meshes'] != 1)}, {results['faces']:,} faces, {options.bins} bins"
     console.print(leaderboard(results["tokenizers"], title))
     console.print(by_faces(results["tokenizers"]))
     for line in results["skipped"][:KEPT]:
