@@ -64,6 +64,12 @@ def _evaluate() -> Parts:
     return EvaluateOptions, run
 
 
+def _tokenize() -> Parts:
+    from meshgpt.train.leaderboard import TokenizeOptions, run
+
+    return TokenizeOptions, run
+
+
 def _prepare() -> Parts:
     """The options of `prepare`, with its two places before them."""
     from tyro.conf import Positional, arg
@@ -130,6 +136,15 @@ COMMANDS = {
             "meshgpt evaluate --data data/artist-kits --out report --methods path/to/their/meshes decimated",
         ),
         _evaluate,
+    ),
+    "tokenize": Command(
+        "how long the sequences of each tokenizer are, and whether meshes come back as they were",
+        (
+            "meshgpt tokenize data/artist-kits/val.parquet",
+            "meshgpt tokenize my-meshes --tokenizers coords,meshopt --bins 1024 --out tokens.json",
+            "meshgpt tokenize examples/chair.obj --show order.png",
+        ),
+        _tokenize,
     ),
     "info": Command(
         "what a model or a data set is, and what this machine has",

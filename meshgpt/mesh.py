@@ -102,11 +102,16 @@ def to_unit(cells: Integer[np.ndarray, "*n"], bins: int = BINS) -> Float[np.ndar
 
 def weld(corners: Integer[np.ndarray, "f 3 3"]) -> tuple[Integer[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
     """Distinct vertices ordered by (y, z, x), and the faces as numbers of them; no face is dropped or turned."""
-    flat = corners.reshape(-1, 3).astype(np.int64)
-    reach = int(flat.max(initial=0)) + 1
-    keys = (flat[:, 1] * reach + flat[:, 2]) * reach + flat[:, 0]
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return flat[first], inverse.reshape(-1, 3)
+    vertices, numbers = _distinct(corners.reshape(-1, 3))
+    return vertices, numbers.reshape(-1, 3)
+
+
+def _distinct(points: Integer[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, "v 3"], Int[np.ndarray, "n"]]:
+    """Ordered by (y, z, x), and which of them each point is."""
+    points = points.astype(np.int64)
+    reach = int(points.max(initial=0)) + 1
+    _, first, numbers = np.unique(_keys(points[:, 1], points[:, 2], points[:, 0], reach), return_index=True, return_inverse=True)
+    return points[first], numbers
 
 
 def canonical(corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "g 3 3"]:
@@ -115,18 +120,31 @@ def canonical(corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "g 3 3"]
     Faces that touch a vertex twice are dropped, and of the faces on the same three vertices only one stays, whichever way they
     are seen (the one that sorts first). Faces are rotated, never flipped. Collinear faces stay: they carry the topology.
     """
-    vertices, faces = weld(corners)
+    return _in_order(*weld(corners))
+
+
+def canonical_of(vertices: Integer[np.ndarray, "v 3"], faces: Integer[np.ndarray, "f 3"]) -> Int[np.ndarray, "g 3 3"]:
+    """canonical(vertices[faces]), in less time; vertices may be repeated, or in no face."""
+    distinct, numbers = _distinct(vertices)
+    return _in_order(distinct, numbers[faces])
+
+
+def _in_order(vertices: Int[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "g 3 3"]:
     faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
     turn = (faces.argmin(1)[:, None] + np.arange(3)) % 3
     faces = np.take_along_axis(faces, turn, 1)
-    faces = faces[np.lexsort(faces.T[::-1])]
-    _, first = np.unique(_unoriented_keys(faces, len(vertices)), return_index=True)
-    return vertices[faces[np.sort(first)]]
+    # Sorting one number a face takes less time than sorting by three columns.
+    faces = faces[np.argsort(_keys(*faces.T, len(vertices)))]
+    low, second, third = faces.T
+    unoriented = _keys(low, np.minimum(second, third), np.maximum(second, third), len(vertices))
+    ranked = np.sort(unoriented)
+    if (ranked[1:] == ranked[:-1]).any():
+        faces = faces[np.sort(np.unique(unoriented, return_index=True)[1])]
+    return vertices[faces]
 
 
-def _unoriented_keys(faces: np.ndarray, reach: int) -> np.ndarray:
-    low, middle, high = np.sort(faces, 1).T
-    return (low * reach + middle) * reach + high
+def _keys(first: np.ndarray, second: np.ndarray, third: np.ndarray, reach: int) -> np.ndarray:
+    return (first * reach + second) * reach + third
 
 
 def corners_of(mesh: Mesh, bins: int = BINS) -> Int[np.ndarray, "f 3 3"]:

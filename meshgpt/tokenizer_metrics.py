@@ -8,8 +8,8 @@ f  faces
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -40,6 +40,15 @@ def bits_per_face_bound(tokens: int, faces: int, vocab: int) -> float:
     return tokens / faces * math.log2(vocab)
 
 
+@runtime_checkable
+class Coder(Protocol):
+    """What a round trip needs of a tokenizer."""
+
+    def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]: ...
+
+    def decode(self, ids: Integer[np.ndarray, "n width"]) -> Int[np.ndarray, "f 3 3"]: ...
+
+
 class RoundTrip(NamedTuple):
     """One mesh through a tokenizer: its length, and whether it came back exactly; `failed` is '' or what the tokenizer raised.
 
@@ -65,7 +74,7 @@ class TokenizerScores(NamedTuple):
     failures: int
 
 
-def round_trip(tokenizer: MeshTokenizer, corners: Integer[np.ndarray, "f 3 3"]) -> RoundTrip:
+def round_trip(tokenizer: Coder, corners: Integer[np.ndarray, "f 3 3"]) -> RoundTrip:
     """Encode and decode canonical corners; what the tokenizer raises is noted, not raised."""
     tokens = 0
     try:
@@ -86,7 +95,11 @@ def _unoriented(corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "g 3 3
 
 def tokenizer_scores(tokenizer: MeshTokenizer, meshes: Iterable[Integer[np.ndarray, "_ 3 3"]]) -> TokenizerScores:
     """All numbers of a tokenizer over canonical corners; ValueError when no mesh with faces is written."""
-    trips = [round_trip(tokenizer, corners) for corners in meshes]
+    return summary([round_trip(tokenizer, corners) for corners in meshes], tokenizer.vocab)
+
+
+def summary(trips: Sequence[RoundTrip], vocab: int) -> TokenizerScores:
+    """All numbers of round trips through one tokenizer; ValueError when no mesh with faces is written."""
     written = [trip for trip in trips if trip.tokens]
     tokens, faces = sum(trip.tokens for trip in written), sum(trip.faces for trip in written)
     if not faces:
@@ -94,7 +107,7 @@ def tokenizer_scores(tokenizer: MeshTokenizer, meshes: Iterable[Integer[np.ndarr
     return TokenizerScores(
         tokens_per_face(tokens, faces),
         compression_ratio(tokens, faces),
-        bits_per_face_bound(tokens, faces, tokenizer.vocab),
+        bits_per_face_bound(tokens, faces, vocab),
         float(np.mean([trip.oriented for trip in trips])),
         float(np.mean([trip.unoriented for trip in trips])),
         len(trips),

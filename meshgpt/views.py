@@ -36,6 +36,7 @@ BACK = np.array([(0.72, 0.40, 0.31), (1.00, 0.83, 0.72)])
 BALL = np.array([(0.16, 0.25, 0.48), (0.62, 0.76, 0.98)])
 LIGHTS = np.array([(-0.55, 0.72, 0.42), (0.90, 0.10, 0.40), (-0.3, -0.8, 0.5)])  # directions, in the camera's frame
 STRENGTHS = np.array([0.92, 0.16, 0.10])
+SHADOW = 0.6  # of the light of a tint
 LINE = (0.13, 0.17, 0.27)
 LINE_WIDTH = 1.0  # pixels
 HAZE, HAZE_BEHIND = 0.5, 0.75  # how much of a ball's colour is white at the far side of the shape, and where that faces away
@@ -74,11 +75,17 @@ class Camera:
 
 
 def draw_mesh(
-    mesh: Mesh, size: int = 512, up: str = "y", camera: Camera | None = None, transparent: bool = False
+    mesh: Mesh,
+    size: int = 512,
+    up: str = "y",
+    camera: Camera | None = None,
+    transparent: bool = False,
+    tints: Float[np.ndarray, "f 3"] | None = None,
 ) -> UInt8[np.ndarray, "h w colours"]:
     """Flat-shaded, with edges, on white; faces seen from behind are orange. `camera` keeps the view of another shape.
 
-    `transparent` puts nothing behind, and adds a fourth channel: how much of each pixel is covered.
+    `transparent` puts nothing behind, and adds a fourth channel: how much of each pixel is covered. `tints` are the colours
+    of the faces in full light (red, green, blue, 0 to 1), from either side.
     """
     triangles = mesh.triangles().reshape(-1, 3)
     camera = camera or Camera.of(triangles, size, up)
@@ -86,7 +93,7 @@ def draw_mesh(
     seen = _nearest(_samples_of_faces(faces, camera.side), camera.side)
     at = np.flatnonzero(seen >= 0)
     face = seen[at]
-    colours = _face_colours(camera, triangles.reshape(-1, 3, 3), faces)[face]
+    colours = _face_colours(camera, triangles.reshape(-1, 3, 3), faces, tints)[face]
     lines = _lines(faces, face, at, camera.side)[:, None]
     return _picture(at, colours * (1 - lines) + lines * LINE, np.ones((len(at), 1)), camera, transparent)
 
@@ -253,11 +260,14 @@ def _shaded(ramp: Float[np.ndarray, "*n 2 3"], normals: Float[np.ndarray, "n 3"]
     return ramp[..., 0, :] * (1 - light) + ramp[..., 1, :] * light
 
 
-def _face_colours(camera: Camera, triangles: Float[np.ndarray, "f 3 3"], faces: _Faces) -> Float[np.ndarray, "f 3"]:
+def _face_colours(
+    camera: Camera, triangles: Float[np.ndarray, "f 3 3"], faces: _Faces, tints: Float[np.ndarray, "f 3"] | None
+) -> Float[np.ndarray, "f 3"]:
     outside = faces.area < 0
     unit = camera.fit.apply(triangles.reshape(-1, 3)).reshape(-1, 3, 3)
     normals = face_normals(unit) @ AXES.T
-    return _shaded(np.where(outside[:, None, None], FRONT, BACK), np.where(outside[:, None], normals, -normals))
+    ramps = np.where(outside[:, None, None], FRONT, BACK) if tints is None else np.stack([tints * SHADOW, tints], 1)
+    return _shaded(ramps, np.where(outside[:, None], normals, -normals))
 
 
 def _lines(faces: _Faces, face: Int[np.ndarray, "s"], samples: Int[np.ndarray, "s"], side: int) -> Float[np.ndarray, "s"]:

@@ -51,6 +51,8 @@ MAY_IMPORT = {
     "protocols": "",
     "scores": "mesh metrics protocols shape_sets topology",
     "tokenizer_metrics": "mesh tokenizer.interface",
+    "tokenizer_tables": "",
+    "face_order": "files mesh tokenizer.interface views",
     "extras": "",
     "dense": "mesh cloud extras",
     "gallery": "mesh",
@@ -78,6 +80,15 @@ MAY_IMPORT = {
     "tokenizer.room": "tokenizer.interface tokenizer.room_kernels",
     "tokenizer.room_kernels": "compiled",
     "tokenizer.face_grammar": "tokenizer.interface tokenizer.room",
+    "tokenizer.file_reading": "",
+    **dict.fromkeys(("tokenizer.meshopt_file", "tokenizer.draco_file", "tokenizer.obj_text"), "tokenizer.file_reading"),
+    "tokenizer.meshopt_planes": "tokenizer.meshopt_file",
+    "tokenizer.meshopt_grammar": "tokenizer.interface tokenizer.meshopt_file tokenizer.meshopt_planes",
+    "tokenizer.obj_grammar": "tokenizer.interface",
+    "tokenizer.codec": (
+        "mesh tokenizer.interface tokenizer.file_reading tokenizer.meshopt_file tokenizer.draco_file tokenizer.obj_text "
+        "tokenizer.meshopt_grammar tokenizer.obj_grammar"
+    ),
     "tokenizer.quantizer": "",
     "tokenizer.decoder": "transformer conditioners",
     "tokenizer.vqvae": (
@@ -97,6 +108,7 @@ MAY_IMPORT = {
         "train.loop train.data train.batches train.augment train.sources train.vqvae",
     ),
     "train.publish": "model tokenizer.vqvae",
+    "train.leaderboard": "face_order files mesh model tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model train.sources",
     "train.evaluate": (
         "baselines cloud evaluation files gallery generate mesh protocols report scores shape_sets tables train.methods train.sources"
@@ -113,6 +125,8 @@ AT_THE_TOP = {
     "info": "tyro",
     "tables": "rich",
     "compiled": "numba",
+    "tokenizer_tables": "rich",
+    "train.leaderboard": "tyro",
     "tokenizer.quantizer": "vector_quantize_pytorch",
     "train.sources": "pyarrow",
     "train.shards": "pyarrow",

@@ -14,6 +14,7 @@ from meshgpt.mesh import (
     Fit,
     Mesh,
     canonical,
+    canonical_of,
     corners_of,
     face_normals,
     mesh_of,
@@ -73,6 +74,17 @@ def test_canonical_does_not_see_the_order_of_vertices(val, real):
         order = rng.permutation(len(mesh.vertices))
         mixed = Mesh(mesh.vertices[order], np.argsort(order)[mesh.faces])
         np.testing.assert_array_equal(corners_of(mixed), real[index])
+
+
+def test_canonical_of_indexed_meshes_welds_and_forgets_unused_vertices(real):
+    rng = np.random.default_rng(0)
+    for corners in real[::30]:
+        vertices, faces = weld(corners)
+        vertices = np.concatenate([vertices, vertices, [[BINS - 1, BINS - 1, BINS - 1]]])
+        twins = faces + len(vertices) // 2 * rng.integers(0, 2, faces.shape)
+        shuffled = rng.permutation(len(vertices))
+        found = canonical_of(vertices[shuffled], np.argsort(shuffled)[np.concatenate([twins, twins[:9, ::-1]])])
+        np.testing.assert_array_equal(found, canonical(vertices[np.concatenate([faces, faces[:9, ::-1]])]))
 
 
 def test_canonical_meshes_have_each_face_once_and_in_order(real):

@@ -7,13 +7,15 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from soups import PARTS, soup, soups
 
 from meshgpt.conditioners import PointCloudConfig
 from meshgpt.memory import cells_of, shifted
-from meshgpt.mesh import BINS, canonical, mesh_of, sample_surface, to_unit
+from meshgpt.mesh import BINS, canonical, mesh_of, sample_surface, to_unit, weld
 from meshgpt.model import PRETRAINED, read_tokenizer
 from meshgpt.tokenizer import TOKENIZERS, CoordsTokenizer, MeshTokenizer, build, describe
 from meshgpt.tokenizer.face_grammar import FaceGrammar
@@ -21,19 +23,35 @@ from meshgpt.tokenizer.interface import Grammar, Steering
 from meshgpt.tokenizer.vqvae import VQVAE, VQVAETokenizer, pad_faces
 
 NONE = np.zeros((0, 3, 3), dtype=np.int64)
+WITHOUT_GRAMMAR = {"draco"}
+LOSSLESS = [name for name in TOKENIZERS if not TOKENIZERS[name].lossy]
 
 
-def test_the_fixture_has_every_tokenizer():
-    assert set(TOKENIZERS) == {"coords", "vqvae"}, "give the new one a place in the fixture `tokenizer` of conftest.py"
+@pytest.fixture(params=["coords", "vqvae"])
+def stepwise(request) -> MeshTokenizer:
+    """Those whose step is a face."""
+    return CoordsTokenizer() if request.param == "coords" else request.getfixturevalue("tiny_vqvae")
+
+
+@pytest.fixture(scope="session")
+def speaking(tokenizer) -> MeshTokenizer:
+    """Those that have a grammar."""
+    if describe(tokenizer)["name"] in WITHOUT_GRAMMAR:
+        pytest.skip("it has no grammar; test_codec.py checks that it says so")
+    return tokenizer
 
 
 def test_tokenizers_are_what_the_interface_says(tokenizer):
     assert isinstance(tokenizer, MeshTokenizer)
-    assert isinstance(tokenizer.grammar(), Grammar)
     assert tokenizer.width % tokenizer.spell == 0
     assert (tokenizer.places is None) == (tokenizer.offsets is None)
     assert tokenizer.shifts.shape == (tokenizer.spell, tokenizer.vocab, 3)
     assert tokenizer.places is None or tokenizer.places.shape == tokenizer.offsets.shape == (tokenizer.vocab, 3)
+
+
+def test_grammars_are_what_the_interface_says(speaking):
+    assert isinstance(speaking.grammar(), Grammar)
+    assert len(speaking.grammar().legal(speaking.grammar().start())) == speaking.vocab + 1
 
 
 def test_decode_undoes_encode_or_the_loss_is_declared(tokenizer, real):
@@ -60,7 +78,7 @@ def test_an_untrained_vqvae_is_off_by_some_bins(tiny_vqvae, real, record_propert
 def test_ids_are_ids(tokenizer, real):
     for corners in real[::20]:
         ids = tokenizer.encode(corners)
-        assert ids.shape == (len(corners), tokenizer.width)
+        assert ids.shape == (len(ids), tokenizer.width)
         assert ids.dtype == np.int64
         assert ids.min() >= 0
         assert ids.max() < tokenizer.vocab
@@ -74,9 +92,59 @@ def test_nothing_is_nothing(tokenizer):
     np.testing.assert_array_equal(tokenizer.decode(ids), NONE)
 
 
-def test_a_vertex_has_the_same_ids_in_every_face(tokenizer, real):
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("bins", [2, 3, 16, 128, 257, 300, 1024])
+def test_lossless_ones_are_exact_at_any_number_of_bins(name, bins, real):
+    tokenizer = TOKENIZERS[name](bins)
+    for corners in [*real[::40], real[0][:1], real[0][:2]]:
+        finer = canonical(corners * (bins - 1) // (BINS - 1))
+        np.testing.assert_array_equal(tokenizer.decode(tokenizer.encode(finer)), finer)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_lossless_ones_are_exact_on_large_meshes(name):
+    """50,562 faces of a height field, and a part of them turned over."""
+    along = np.arange(160)
+    x, z = (axis.ravel() * 6 for axis in np.meshgrid(along, along, indexing="ij"))
+    vertices = np.stack([x, 500 + (400 * np.sin(x / 130) * np.cos(z / 170)).astype(np.int64), z], 1)
+    a = (along[:-1, None] * 160 + along[:-1]).ravel()
+    faces = np.concatenate([np.stack([a, a + 160, a + 161], 1), np.stack([a, a + 161, a + 1], 1)])
+    faces[::7] = faces[::7, ::-1]
+    corners = canonical(vertices[faces])
+    tokenizer = TOKENIZERS[name](1024)
+    assert len(corners) == 50_562
+    np.testing.assert_array_equal(tokenizer.decode(tokenizer.encode(corners)), corners)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("bins", [8, BINS, 1024])
+def test_lossless_ones_are_exact_on_soups(name, bins):
+    tokenizer = TOKENIZERS[name](bins)
+
+    @hypothesis.settings(max_examples=40)
+    @hypothesis.given(soups(bins))
+    def check(corners: np.ndarray) -> None:
+        np.testing.assert_array_equal(tokenizer.decode(tokenizer.encode(corners)), corners)
+
+    check()
+
+
+def test_soups_hold_what_they_say():
+    """Edges with six faces, bands with one side, fans that meet in a vertex."""
+    rng = np.random.default_rng(0)
+    found: dict[str, int] = {}
+    for _ in range(60):
+        corners = soup([PARTS[rng.integers(len(PARTS))] for _ in range(3)], BINS, bool(rng.integers(2)), rng)
+        faces = weld(corners)[1]
+        _, counts = np.unique(np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1), axis=0, return_counts=True)
+        for name, there in (("border", 1 in counts), ("manifold", 2 in counts), ("crowded", counts.max(initial=0) >= 6)):
+            found[name] = found.get(name, 0) + int(there)
+    assert all(found[name] > 5 for name in ("border", "manifold", "crowded")), found
+
+
+def test_a_vertex_has_the_same_ids_in_every_face(stepwise, real):
     for corners in real[::20]:
-        ids = tokenizer.encode(corners).reshape(-1, tokenizer.spell).tolist()
+        ids = stepwise.encode(corners).reshape(-1, stepwise.spell).tolist()
         known: dict[tuple, list] = {}
         for vertex, spelled in zip(corners.reshape(-1, 3).tolist(), ids, strict=True):
             assert known.setdefault(tuple(vertex), spelled) == spelled
@@ -103,7 +171,7 @@ def test_a_tokenizer_is_described_and_built_again(tokenizer):
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"name": "walk"}, "the tokenizer 'walk' is unknown; this meshgpt has coords, vqvae"),
+        ({"name": "stroll"}, "the tokenizer 'stroll' is unknown; this meshgpt has coords, vqvae"),
         ({}, "the tokenizer None is unknown"),
         ({"name": "vqvae", "vqvae": {"dims": 3}}, "tokenizer.vqvae has the unknown field 'dims'"),
         ({"name": "coords", "bins": 1}, "1 bins do not fit; use 2 to 1024"),
@@ -116,9 +184,10 @@ def test_a_description_that_does_not_fit_is_refused(description, message):
 
 
 @pytest.mark.parametrize("bins", [1, 0, 1025])
-def test_bins_that_do_not_fit_are_refused(bins):
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_bins_that_do_not_fit_are_refused(name, bins):
     with pytest.raises(ValueError, match=f"^{bins} bins do not fit; use 2 to 1024$"):
-        CoordsTokenizer(bins)
+        TOKENIZERS[name](bins)
 
 
 @pytest.mark.parametrize("low_high", [(-1, 5), (0, 128)])
@@ -131,18 +200,41 @@ def test_corners_outside_of_the_bins_are_refused(tokenizer, real, low_high):
 
 
 @pytest.mark.parametrize("wrong", [-1, "vocab"])
-def test_a_wrong_id_is_named_with_its_place_and_the_cure(tokenizer, real, wrong):
+def test_a_wrong_id_is_named_with_its_place_and_the_cure(stepwise, real, wrong):
+    ids = stepwise.encode(real[0])
+    ids[5, 7] = ids[6, 0] = stepwise.vocab if wrong == "vocab" else wrong
+    said = rf"END \(id {stepwise.vocab}\)" if wrong == "vocab" else "id -1"
+    cure = r"cut the sequence there with ids\[:5\], or pass strict=False"
+    with pytest.raises(ValueError, match=rf"^{said} of face 5, slot 7 is no (bin|code); {cure}$"):
+        stepwise.decode(ids)
+    np.testing.assert_array_equal(stepwise.decode(ids, strict=False), stepwise.decode(ids[:5]))
+
+
+@pytest.mark.parametrize("wrong", [-1, "vocab", "more"])
+def test_a_wrong_id_is_an_error_and_what_stands_before_it_is_kept(tokenizer, real, wrong):
     ids = tokenizer.encode(real[0])
-    ids[5, 7] = ids[6, 0] = wrong = tokenizer.vocab if wrong == "vocab" else wrong
-    with pytest.raises(ValueError, match=rf"^id {wrong} of face 5, slot 7 is no (bin|code); cut the sequence there with ids\[:5\]$"):
+    at = len(ids) * 2 // 3
+    ids[at] = {"vocab": tokenizer.vocab, "more": tokenizer.vocab + 5, -1: -1}[wrong]
+    with pytest.raises(ValueError, match=rf"{ids[at, 0]}.*\b{at}\b.*; "):
         tokenizer.decode(ids)
-    tokenizer.decode(ids[:5])
+    kept = tokenizer.decode(ids, strict=False)
+    np.testing.assert_array_equal(kept, canonical(kept))
+    assert len(kept) < len(real[0])
+    if not tokenizer.lossy:
+        assert set(map(bytes, kept)) <= set(map(bytes, real[0]))
 
 
 @pytest.mark.parametrize("shape", [(4, 8), (4, 10)])
-def test_ids_of_another_width_are_refused(tokenizer, shape):
+def test_ids_of_another_width_are_refused(stepwise, shape):
     with pytest.raises(ValueError, match=rf"^ids of shape \(4, {shape[1]}\) are no faces of .*; pass an array of shape \(faces, 9\)$"):
-        tokenizer.decode(np.zeros(shape, dtype=np.int64))
+        stepwise.decode(np.zeros(shape, dtype=np.int64))
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_ids_of_any_other_width_are_refused(tokenizer, more):
+    for strict in (True, False):
+        with pytest.raises(ValueError, match=r"^ids of shape \(4, \d+\) .*; pass "):
+            tokenizer.decode(np.zeros((4, tokenizer.width + more), dtype=np.int64), strict=strict)
 
 
 # Grammars
@@ -190,11 +282,42 @@ def test_a_walk_through_few_vertices_ends_with_all_faces():
             assert len(walk(FaceGrammar(vocab, spell), 3 * spell, np.random.default_rng(seed), 99)) == faces
 
 
-def test_random_walks_decode(tokenizer):
+def test_random_walks_decode(stepwise):
     for seed in range(10):
-        ids = walk(tokenizer.grammar(), tokenizer.width, np.random.default_rng(seed), 20)
-        corners = tokenizer.decode(ids)
+        ids = walk(stepwise.grammar(), stepwise.width, np.random.default_rng(seed), 20)
+        corners = stepwise.decode(ids)
         np.testing.assert_array_equal(corners, canonical(corners))
+
+
+def walk_to_the_end(grammar: Grammar, rng: np.random.Generator, ids: int, low: float) -> list[int]:
+    """Random legal ids, `low` of the time the lowest, until END comes; behind so many of them, END as soon as it is legal."""
+    state, walked = grammar.start(), []
+    while True:
+        legal = grammar.legal(state)
+        choices = np.flatnonzero(legal)
+        assert len(choices), "the grammar leads nowhere"
+        id = int(choices[0] if rng.random() < low else rng.choice(choices))
+        if id == len(legal) - 1 or (legal[-1] and len(walked) >= ids):
+            return walked
+        walked.append(id)
+        assert len(walked) < ids + 3000, "it does not end"
+        state = grammar.advance(state, id)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.5])
+@pytest.mark.parametrize("bins", [2, 3, BINS, 300])
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_every_random_walk_ends_in_a_mesh(name, bins, low):
+    """Decoding is strict: it refuses degenerate and repeated faces."""
+    if name in WITHOUT_GRAMMAR:
+        pytest.skip("it has no grammar")
+    tokenizer, faces = TOKENIZERS[name](bins), 0
+    for seed in range(3):
+        ids = walk_to_the_end(tokenizer.grammar(), np.random.default_rng(seed), 90, low)
+        corners = tokenizer.decode(np.array(ids, dtype=np.int64).reshape(-1, tokenizer.width))
+        np.testing.assert_array_equal(corners, canonical(corners))
+        faces += len(corners)
+    assert faces or bins < 16, "on few places there may be no three different ones"
 
 
 def test_walks_may_end_after_any_face():
@@ -370,10 +493,10 @@ def test_a_grammar_needs_three_vertices():
         FaceGrammar(2, 1)
 
 
-def test_advancing_leaves_the_given_state_as_it_was(tokenizer):
-    grammar, rng = tokenizer.grammar(), np.random.default_rng(0)
+def test_advancing_leaves_the_given_state_as_it_was(speaking):
+    grammar, rng = speaking.grammar(), np.random.default_rng(0)
     state = grammar.start()
-    for _ in range(4 * tokenizer.width):
+    for _ in range(36):
         before = grammar.legal(state)
         one, two = rng.choice(np.flatnonzero(before[:-1]), 2)
         grammar.advance(state, int(one))
@@ -393,16 +516,17 @@ def written_faces(ids: np.ndarray, spell: int) -> np.ndarray:
     return ids[keep]
 
 
-def test_every_real_mesh_is_legal(tokenizer, real):
-    for number, corners in enumerate(real[:: 24 if not tokenizer.lossy else 48]):
-        ids = tokenizer.encode(corners)
-        ids = written_faces(ids, tokenizer.spell) if tokenizer.lossy else ids
-        grammar = tokenizer.grammar()
+def test_every_real_mesh_is_legal(speaking, real):
+    few = real[:: 24 if not speaking.lossy else 48] if speaking.width > 1 else sorted(real, key=len)[:40:9]
+    for number, corners in enumerate(few):
+        ids = speaking.encode(corners)
+        ids = written_faces(ids, speaking.spell) if speaking.lossy and speaking.width > 1 else ids
+        grammar = speaking.grammar()
         state = grammar.start()
         for at, id in enumerate(ids.reshape(-1).tolist()):
             legal = grammar.legal(state)
             assert legal[id], f"mesh {number}: id {id} at {at} is refused"
-            assert legal[-1] == (at % tokenizer.width == 0)
+            assert not legal[-1] or at % speaking.width == 0
             state = grammar.advance(state, id)
         assert grammar.legal(state)[-1]
 

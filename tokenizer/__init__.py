@@ -6,18 +6,26 @@ from typing import Any
 
 from meshgpt.checkpoint import from_json, to_json
 
+from .codec import DracoTokenizer, MeshoptTokenizer, ObjTokenizer
 from .coords import CoordsTokenizer
 from .interface import MeshTokenizer
 from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
 
-TOKENIZERS = {"coords": CoordsTokenizer, "vqvae": VQVAETokenizer}
+TOKENIZERS = {
+    "coords": CoordsTokenizer,
+    "vqvae": VQVAETokenizer,
+    "meshopt": MeshoptTokenizer,
+    "draco": DracoTokenizer,
+    "obj": ObjTokenizer,
+}
 
 
 def describe(tokenizer: MeshTokenizer) -> dict[str, Any]:
     """The JSON object of a tokenizer."""
     if isinstance(tokenizer, VQVAETokenizer):
         return {"name": "vqvae", "vqvae": to_json(tokenizer.network.config)}
-    return {"name": "coords", "bins": tokenizer.bins}
+    name = next(name for name, kind in TOKENIZERS.items() if isinstance(tokenizer, kind))
+    return {"name": name, "bins": tokenizer.bins}
 
 
 def build(description: dict[str, Any]) -> MeshTokenizer:
@@ -33,4 +41,4 @@ def build(description: dict[str, Any]) -> MeshTokenizer:
     bins = description.get("bins")
     if not isinstance(bins, int):
         raise ValueError(f"the tokenizer's bins are {bins!r}; a whole number fits")
-    return CoordsTokenizer(bins)
+    return TOKENIZERS[name](bins)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from meshgpt.mesh import BINS
 
-from .interface import Grammar, Steering
+from .interface import Grammar, Steering, whole_steps
 
 SORTED_AXES = (1, 2, 0)
 AXES_BACK = (2, 0, 1)
@@ -54,14 +54,11 @@ class CoordsTokenizer:
             )
         return corners[:, :, SORTED_AXES].reshape(-1, 9).astype(np.int64)
 
-    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None) -> Int[np.ndarray, "f 3 3"]:
-        """ValueError on a wrong width or an id out of range."""
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
+        """ValueError on a wrong width, or on an id out of range; when not `strict`, the faces before that id."""
         if ids.ndim != 2 or ids.shape[1] != self.width:
             raise ValueError(f"ids of shape {ids.shape} are no faces of nine coordinates; pass an array of shape (faces, 9)")
-        wrong = np.argwhere((ids < 0) | (ids >= self.bins))
-        if len(wrong):
-            face, slot = wrong[0]
-            raise ValueError(f"id {ids[face, slot]} of face {face}, slot {slot} is no bin; cut the sequence there with ids[:{face}]")
+        ids = whole_steps(ids, self.vocab, "bin", strict)
         return ids.reshape(-1, 3, 3)[:, :, AXES_BACK].astype(np.int64)
 
     def grammar(self) -> Grammar:

@@ -58,7 +58,8 @@ class MeshTokenizer(Protocol):
 
     `spell` ids, one after another, make one vertex. Where the first of them stands for a region of the cube, `places` holds
     the regions' centres and `offsets` how far from there the second one moves the vertex (vocab x 3 each), else both are None.
-    `shifts` (spell x vocab x 3) holds how far each id moves the vertex, in bins, at each place in it: about where the vertex is.
+    `shifts` (spell x vocab x 3) holds how far each id moves the vertex, in bins, at each place in it: about where the vertex is;
+    all zeros where no single id says where a vertex is.
     """
 
     bins: int
@@ -78,6 +79,22 @@ class MeshTokenizer(Protocol):
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]: ...
 
-    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None) -> Int[np.ndarray, "f 3 3"]: ...
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
+        """Whole faces. ValueError says which id does not fit, where it is and what to do; when not `strict`, the faces before it."""
+        ...
 
-    def grammar(self) -> Grammar: ...
+    def grammar(self) -> Grammar:
+        """ValueError where ids cannot be judged one by one (an entropy coder's bytes)."""
+        ...
+
+
+def whole_steps(ids: Integer[np.ndarray, "n width"], vocab: int, what: str, strict: bool) -> Integer[np.ndarray, "m width"]:
+    """For tokenizers whose step is a face: all steps, or ValueError at the first id that is no `what`; when not `strict`, those before."""
+    wrong = (ids < 0) | (ids >= vocab)
+    if not wrong.any():
+        return ids
+    face, slot = np.argwhere(wrong)[0]
+    if strict:
+        said = f"END (id {vocab})" if ids[face, slot] == vocab else f"id {ids[face, slot]}"
+        raise ValueError(f"{said} of face {face}, slot {slot} is no {what}; cut the sequence there with ids[:{face}], or pass strict=False")
+    return ids[:face]

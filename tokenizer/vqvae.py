@@ -28,7 +28,7 @@ from meshgpt.transformer import Transformer, TransformerConfig
 
 from .decoder import DecoderConfig, FaceDecoder
 from .face_grammar import FaceGrammar
-from .interface import Grammar
+from .interface import Grammar, whole_steps
 from .quantizer import Quantizer
 from .room import Room
 
@@ -211,14 +211,14 @@ class VQVAETokenizer:
         faces = pad_faces([corners]).to(self._device)
         return self.network.encode(faces)[0].cpu().numpy()
 
-    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None) -> Int[np.ndarray, "f 3 3"]:
-        """Canonical corners. `context`: the surface, p x 6 points and normals in the cube, for a noise-resistant decoder."""
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
+        """Canonical corners. `context`: the surface, p x 6 points and normals in the cube, for a noise-resistant decoder.
+
+        ValueError on a wrong width, or on an id out of range; when not `strict`, the faces before that id.
+        """
         if ids.ndim != 2 or ids.shape[1] != self.width:
             raise ValueError(f"ids of shape {ids.shape} are no faces of {self.width} codes; pass an array of shape (faces, {self.width})")
-        wrong = np.argwhere((ids < 0) | (ids >= self.vocab))
-        if len(wrong):
-            face, slot = wrong[0]
-            raise ValueError(f"id {ids[face, slot]} of face {face}, slot {slot} is no code; cut the sequence there with ids[:{face}]")
+        ids = whole_steps(ids, self.vocab, "code", strict)
         if not len(ids):
             return np.zeros((0, 3, 3), dtype=np.int64)
         steps = torch.as_tensor(ids, dtype=torch.long, device=self._device)[None]

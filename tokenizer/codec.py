@@ -1,0 +1,143 @@
+"""The bytes of a mesh file as tokens: what JPEG-LM (Han et al. 2024) does for pictures, for meshes. An id is a byte.
+
+    meshopt   meshoptimizer's vertex and index codecs       2.1 bytes a face, readable from the left
+    draco     Draco                                         1.1 bytes a face, only as a whole: a lower bound, not a language
+    obj       the text of an .obj file                      20 bytes a face, what a plain language model would write
+
+Faces and vertices come in the order that suits the file; canonical order is restored behind it, so all three are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from meshgpt.mesh import BINS, canonical_of, weld
+
+from . import draco_file, meshopt_file, obj_text
+from .file_reading import Problem, Reading
+from .interface import Grammar
+from .meshopt_grammar import MeshoptGrammar
+from .obj_grammar import ObjGrammar
+
+
+class Format(NamedTuple):
+    """How a kind of file is written and read."""
+
+    write: Callable[[np.ndarray, np.ndarray, int], bytes]
+    read: Callable[[bytes, int], Reading]
+
+
+FORMATS = {
+    "meshopt": Format(meshopt_file.write, meshopt_file.read),
+    "draco": Format(draco_file.write, draco_file.read),
+    "obj": Format(obj_text.write, obj_text.read),
+}
+
+
+class CodecTokenizer:
+    """One id a byte; lossless. `kind` is one of FORMATS."""
+
+    kind = "meshopt"
+    vocab = 256
+    width = 1
+    spell = 1
+    lossy = False
+    places = None
+    offsets = None
+
+    def __init__(self, bins: int = BINS) -> None:
+        if not 2 <= bins <= 1024:
+            raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
+        self.bins = bins
+
+    @property
+    def shifts(self) -> Float[Tensor, "1 vocab 3"]:
+        """Zeros: a byte says nothing about a place."""
+        return torch.zeros(1, self.vocab, 3)
+
+    def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n 1"]:
+        """ValueError on corners out of range, on a face that touches a vertex twice, and on one that is there twice."""
+        if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
+            raise ValueError(
+                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
+            )
+        vertices, faces = weld(corners)
+        bad = _first_bad(faces)
+        if bad is not None:
+            raise ValueError(f"face {bad} touches a vertex twice or is there twice; pass canonical(corners)")
+        data = FORMATS[self.kind].write(vertices, faces, self.bins)
+        return np.frombuffer(data, np.uint8).astype(np.int64)[:, None]
+
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
+        """Canonical corners. ValueError where the ids are no whole file; when not `strict`, the faces before (none, of draco)."""
+        if ids.ndim != 2 or ids.shape[1] != self.width:
+            raise ValueError(f"ids of shape {ids.shape} are no bytes; pass an array of shape (bytes, 1)")
+        flat = ids[:, 0]
+        wrong = np.flatnonzero((flat < 0) | (flat >= self.vocab))
+        problem = None
+        if len(wrong):
+            at = int(wrong[0])
+            problem = Problem(at, f"END (id {self.vocab}) is no byte" if flat[at] == self.vocab else f"id {flat[at]} is no byte")
+            flat = flat[:at]
+        reading = FORMATS[self.kind].read(flat.astype(np.uint8).tobytes(), self.bins)
+        corners = canonical_of(reading.vertices, reading.faces)
+        found = reading.problem
+        if len(corners) < len(reading.faces):
+            reading, found = _cut(reading)
+            corners = canonical_of(reading.vertices, reading.faces)
+        problem = problem or found
+        if strict and problem is not None:
+            raise ValueError(f"{problem.said} (id {problem.at} of {len(ids)}); make the ids again, or pass strict=False for what is whole")
+        return corners
+
+    def grammar(self) -> Grammar:
+        """ValueError for draco: an entropy coder's bytes cannot be judged one by one."""
+        if self.kind == "draco":
+            raise ValueError("Draco's bytes are entropy-coded and have no grammar; generate with meshopt, obj or another tokenizer")
+        return MeshoptGrammar(self.bins) if self.kind == "meshopt" else ObjGrammar(self.bins)
+
+
+class MeshoptTokenizer(CodecTokenizer):
+    """See `meshopt_file`."""
+
+    kind = "meshopt"
+
+
+class DracoTokenizer(CodecTokenizer):
+    """See `draco_file`."""
+
+    kind = "draco"
+
+
+class ObjTokenizer(CodecTokenizer):
+    """See `obj_text`."""
+
+    kind = "obj"
+
+
+def _cut(reading: Reading) -> tuple[Reading, Problem]:
+    """What comes before the first face that touches a vertex twice or repeats another, and what is wrong with that face."""
+    bad = _first_bad(weld(reading.vertices[reading.faces])[1])
+    problem = Problem(reading.start(bad), f"face {bad} touches a vertex twice or repeats an earlier face")
+    return reading._replace(faces=reading.faces[:bad]), problem
+
+
+def _first_bad(faces: Int[np.ndarray, "f 3"]) -> int | None:
+    """The first face that touches a vertex twice or stands on the same three vertices as an earlier one."""
+    a, b, c = faces.T
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    middle, reach = a + b + c - low - high, int(high.max(initial=0)) + 1
+    keys = (low * reach + middle) * reach + high
+    bad = (low == middle) | (middle == high)
+    ranked = np.sort(keys)
+    if (ranked[1:] == ranked[:-1]).any():
+        again = np.ones(len(keys), dtype=bool)
+        again[np.unique(keys, return_index=True)[1]] = False
+        bad |= again
+    return int(bad.argmax()) if bad.any() else None
