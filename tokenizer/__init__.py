@@ -9,15 +9,17 @@ from meshgpt.checkpoint import from_json, to_json
 from .coords import CoordsTokenizer
 from .interface import MeshTokenizer
 from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
+from .walk import WalkTokenizer
 
-TOKENIZERS = {"coords": CoordsTokenizer, "vqvae": VQVAETokenizer}
+TOKENIZERS = {"coords": CoordsTokenizer, "vqvae": VQVAETokenizer, "walk": WalkTokenizer}
 
 
 def describe(tokenizer: MeshTokenizer) -> dict[str, Any]:
     """The JSON object of a tokenizer."""
     if isinstance(tokenizer, VQVAETokenizer):
         return {"name": "vqvae", "vqvae": to_json(tokenizer.network.config)}
-    return {"name": "coords", "bins": tokenizer.bins}
+    name = next(name for name, kind in TOKENIZERS.items() if type(tokenizer).__name__ == kind.__name__)
+    return {"name": name, "bins": tokenizer.bins}
 
 
 def build(description: dict[str, Any]) -> MeshTokenizer:
@@ -33,4 +35,4 @@ def build(description: dict[str, Any]) -> MeshTokenizer:
     bins = description.get("bins")
     if not isinstance(bins, int):
         raise ValueError(f"the tokenizer's bins are {bins!r}; a whole number fits")
-    return CoordsTokenizer(bins)
+    return TOKENIZERS[name](bins)
