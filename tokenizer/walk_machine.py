@@ -9,9 +9,6 @@ the places that the head holds, the parts that grow with the mesh.
     faces     three vertices each, and a hash table of them, face + 1, that forgets orientation
 
 A vertex is its place, y << 20 | z << 10 | x, which sorts as canonical order does, so that equal places are one vertex.
-
-numba renews the cache of a function when its own file changes, and not when those that it calls do: after an edit here, touch
-`walk_kernels.py`.
 """
 
 from __future__ import annotations
