@@ -94,6 +94,11 @@ MAY_IMPORT = {
     "tokenizer.vqvae": (
         "mesh transformer conditioners tokenizer.interface tokenizer.face_grammar tokenizer.room tokenizer.quantizer tokenizer.decoder"
     ),
+    "tokenizer.walk": "mesh tokenizer.interface tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels",
+    "tokenizer.walk_grammar": "tokenizer.interface tokenizer.walk_words tokenizer.walk_kernels",
+    "tokenizer.walk_words": "tokenizer.walk_kernels",
+    "tokenizer.walk_kernels": "compiled tokenizer.walk_machine",
+    "tokenizer.walk_machine": "compiled",
     "train": "",
     "train.sources": "mesh files",
     "train.shards": "",

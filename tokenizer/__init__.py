@@ -10,10 +10,12 @@ from .codec import DracoTokenizer, MeshoptTokenizer, ObjTokenizer
 from .coords import CoordsTokenizer
 from .interface import MeshTokenizer
 from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
+from .walk import WalkTokenizer
 
 TOKENIZERS = {
-    "coords": CoordsTokenizer,
     "vqvae": VQVAETokenizer,
+    "coords": CoordsTokenizer,
+    "walk": WalkTokenizer,
     "meshopt": MeshoptTokenizer,
     "draco": DracoTokenizer,
     "obj": ObjTokenizer,

@@ -1,0 +1,118 @@
+"""Walk tokens: faces in the order of a walk over shared edges, and words for moves that often come together.
+
+    START  vertex vertex vertex      a face of its own: the lowest that is left; its three sides become gates
+    vertex                           the face over the current gate; its other two sides are the next gates, the right one first
+    SKIP                             no face over this gate
+
+A vertex is written by one move, or by one to three ids of its own:
+
+    HOP -1, HOP 1, HOP 2 ...         the end of a gate that lies so far along the border from the current one
+    a + b - c + shift                from the parallelogram over the gate a b, whose face's third corner is c
+    a + shift, b + shift             from either end of the gate
+    a + n - b + shift                from the parallelogram in the border's corner at b, where n is the end of the next gate
+    b + p - a + shift                and in that at a, where p is the beginning of the gate before
+    y z x                            the vertex itself; y and z are left out where they are those of a
+
+An id is a coordinate or a word: up to 16 moves that often come together (see walk_words.py). Of all ways to write a walk in words,
+`encode` takes one with the fewest ids.
+
+Equal places are one vertex, and a face closes all gates that its sides run against; so nothing needs to be declared, and any
+faces can be written: an edge of many faces, one seen from both sides or a Moebius strip only costs a start, or coordinates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from meshgpt.mesh import BINS
+
+from .interface import Grammar
+from .walk_grammar import WalkGrammar
+from .walk_words import moves_by_shift, tree, walk_through, words
+
+# What is wrong with an id, by the numbers of walk_machine.py.
+WRONGS = (
+    "is fine",
+    "is no id of 0 .. {last}",
+    "needs an open gate, and there is none",
+    "leads out of the cube",
+    "makes a face that touches a vertex twice",
+    "makes a face that is there already",
+    "comes between the coordinates of a vertex, or after a later one of them",
+    "comes inside a face",
+    "makes one face more than there is room for",
+    "leaves no face that is not there already",
+)
+
+
+class WalkTokenizer:
+    """Fewer than one id a face, each up to 16 moves or a coordinate; lossless."""
+
+    width = 1
+    spell = 1
+    lossy = False
+    places = None
+    offsets = None
+
+    def __init__(self, bins: int = BINS) -> None:
+        if not 2 <= bins <= 1024:
+            raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
+        self.bins, self.vocab = bins, 3 * bins + len(words().ends) - 1
+
+    @property
+    def shifts(self) -> Float[Tensor, "1 vocab 3"]:
+        """An id is no place of its own."""
+        return torch.zeros(1, self.vocab, 3)
+
+    def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
+        """ValueError on corners out of range, and on a face that is degenerate or was there before."""
+        from .walk_kernels import fewest_ids, symbols_of
+
+        if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
+            raise ValueError(
+                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
+            )
+        x, y, z = np.moveaxis(corners.astype(np.int32), 2, 0)
+        symbols, wrong, face = symbols_of(y << 20 | z << 10 | x, self.bins, *moves_by_shift())
+        if wrong:
+            raise ValueError(f"face {face} {WRONGS[wrong]}; pass canonical corners, see meshgpt.mesh.canonical")
+        return fewest_ids(symbols, 3 * self.bins, *tree())[:, None]
+
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
+        """Canonical corners. ValueError on a wrong width, on an id that cannot come where it does, and on an end inside a face.
+
+        Not `strict`: the faces of the longest beginning of the ids that holds whole faces.
+        """
+        from .walk_kernels import faces_of
+
+        if ids.ndim != 2 or ids.shape[1] != 1:
+            raise ValueError(f"ids of shape {ids.shape} are no walk; pass an array of shape (ids, 1)")
+        walk, wrong, at, valid = walk_through(ids[:, 0], self.bins)
+        if wrong and strict:
+            cut = f"cut the sequence with ids[:{valid}]"
+            if at == len(ids):
+                raise ValueError(f"the {len(ids)} ids end inside a face; go on, or {cut}")
+            raise ValueError(f"id {ids[at, 0]} at place {at} {WRONGS[wrong].format(last=self.vocab - 1)}; {cut}")
+        return _corners(_sorted(faces_of(walk)))
+
+    def grammar(self) -> Grammar:
+        return WalkGrammar(self.bins)
+
+
+def _sorted(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
+    """Canonical order, of different faces of three vertices each, whose numbers sort as the vertices do."""
+    turn = (faces.argmin(1)[:, None] + np.arange(3)) % 3
+    faces = np.take_along_axis(faces, turn, 1).astype(np.int64)
+    first, second, third = faces.T
+    # Two sorts, of which the second keeps the first's order: three numbers of 30 bits do not fit into one.
+    order = np.argsort(third, kind="stable")
+    return faces[order[np.argsort((first << 30 | second)[order], kind="stable")]]
+
+
+def _corners(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3 3"]:
+    return np.stack([faces & 1023, faces >> 20, faces >> 10 & 1023], -1)
