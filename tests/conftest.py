@@ -19,7 +19,7 @@ import torch
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
 from meshgpt.mesh import Mesh, corners_of
 from meshgpt.steps import StepModel, StepModelConfig
-from meshgpt.tokenizer import VQVAE, CoordsTokenizer, MeshTokenizer, VQVAEConfig, VQVAETokenizer
+from meshgpt.tokenizer import TOKENIZERS, VQVAE, MeshTokenizer, VQVAEConfig, VQVAETokenizer
 from meshgpt.tokenizer.vqvae import pad_faces
 from meshgpt.train.sources import MeshSet, read_parquet
 from meshgpt.transformer import Transformer, TransformerConfig
@@ -136,7 +136,7 @@ def tiny_vqvae(real) -> VQVAETokenizer:
     return VQVAETokenizer(network.eval())
 
 
-@pytest.fixture(scope="session", params=["coords", "vqvae"])
+@pytest.fixture(scope="session", params=TOKENIZERS)
 def tokenizer(request) -> MeshTokenizer:
     """Each of TOKENIZERS in turn, at 128 bins."""
-    return CoordsTokenizer() if request.param == "coords" else request.getfixturevalue("tiny_vqvae")
+    return request.getfixturevalue("tiny_vqvae") if request.param == "vqvae" else TOKENIZERS[request.param]()

@@ -6,18 +6,27 @@ from typing import Any
 
 from meshgpt.checkpoint import from_json, to_json
 
+from .adjacent import AdjacentTokenizer
 from .coords import CoordsTokenizer
 from .interface import MeshTokenizer
+from .patches import PatchesTokenizer
 from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
 
-TOKENIZERS = {"coords": CoordsTokenizer, "vqvae": VQVAETokenizer}
+TOKENIZERS = {
+    "coords": CoordsTokenizer,
+    "vqvae": VQVAETokenizer,
+    "adjacent": AdjacentTokenizer,
+    "patches": PatchesTokenizer,
+}
 
 
 def describe(tokenizer: MeshTokenizer) -> dict[str, Any]:
     """The JSON object of a tokenizer."""
     if isinstance(tokenizer, VQVAETokenizer):
         return {"name": "vqvae", "vqvae": to_json(tokenizer.network.config)}
-    return {"name": "coords", "bins": tokenizer.bins}
+    name = next(name for name, kind in TOKENIZERS.items() if isinstance(tokenizer, kind))
+    oriented = {"orient": tokenizer.orient} if name == "adjacent" else {}
+    return {"name": name, "bins": tokenizer.bins, **oriented}
 
 
 def build(description: dict[str, Any]) -> MeshTokenizer:
@@ -33,4 +42,6 @@ def build(description: dict[str, Any]) -> MeshTokenizer:
     bins = description.get("bins")
     if not isinstance(bins, int):
         raise ValueError(f"the tokenizer's bins are {bins!r}; a whole number fits")
-    return CoordsTokenizer(bins)
+    if name == "adjacent":
+        return AdjacentTokenizer(bins, orient=bool(description.get("orient", False)))
+    return TOKENIZERS[name](bins)

@@ -1,0 +1,362 @@
+"""The loops of `patches`, compiled: which vertex gathers which faces, the fans around it, ids written and read.
+
+Plain int64 arrays in and out. Nothing is annotated, and `no_type_check` keeps the test suite's type checks off: the compiler reads the
+functions as they stand.
+
+f  faces (vertex numbers)      v  vertices      n  ids
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import no_type_check
+
+import numpy as np
+from numba import njit
+
+# About what a centre, a rim vertex and one more fan cost, in tenths of an id; block ids on the rim are what makes it 14.
+CENTRE, RIM, FAN = 20, 14, 10
+# A vertex with all of its faces around it, none of them taken, saves the rim vertex that closes its fan.
+WHOLE, BROKEN = 3, 2
+# Vertices with more faces are left as they are, so that the time stays in proportion to the faces.
+CROWDED = 48
+ROUNDS = 2
+# What `parse` may find wrong.
+SOUND, RANGE, START, MIDDLE, FACELESS, UNCLOSABLE, OUTSIDE, TRUNCATED = range(8)
+
+
+@njit(cache=True)
+@no_type_check
+def incidence(faces, count):
+    """Faces around each vertex: those of vertex v are around[starts[v] : starts[v + 1]]."""
+    starts = np.zeros(count + 1, np.int64)
+    for vertex in faces.flat:
+        starts[vertex + 1] += 1
+    starts = np.cumsum(starts)
+    free = starts[:-1].copy()
+    around = np.empty(faces.size, np.int64)
+    for face in range(len(faces)):
+        for corner in range(3):
+            vertex = faces[face, corner]
+            around[free[vertex]] = face
+            free[vertex] += 1
+    return starts, around
+
+
+@njit(cache=True)
+@no_type_check
+def onward(faces, face, centre):
+    """The other two corners, in the direction in which the face runs around the centre."""
+    if faces[face, 0] == centre:
+        return faces[face, 1], faces[face, 2]
+    if faces[face, 1] == centre:
+        return faces[face, 2], faces[face, 0]
+    return faces[face, 0], faces[face, 1]
+
+
+@njit(cache=True)
+@no_type_check
+def fans_of(faces, mine, owner, centre, excess):
+    """Faces of the patch around the centre, and how many open fans they make; `excess` is zero for each vertex, before and after."""
+    size = 0
+    for face in mine:
+        if owner[face] == centre:
+            size += 1
+            tail, head = onward(faces, face, centre)
+            excess[tail] += 1
+            excess[head] -= 1
+    fans = 0
+    for face in mine:
+        if owner[face] == centre:
+            for vertex in onward(faces, face, centre):
+                fans += max(excess[vertex], 0)
+                excess[vertex] = 0
+    return size, fans
+
+
+@njit(cache=True)
+@no_type_check
+def price_of(size, fans):
+    return 0 if size == 0 else CENTRE + RIM * (size + fans) + FAN * max(fans - 1, 0)
+
+
+@njit(cache=True)
+@no_type_check
+def gather(faces, starts, around):
+    """The centre of each face: time and again the vertex with the most faces left takes them all; the first one if several do."""
+    count = len(starts) - 1
+    excess = np.zeros(count, np.int64)
+    left = starts[1:] - starts[:-1]
+    weight = np.full(count, BROKEN)
+    owner = np.empty(len(faces), np.int64)
+    queue = [0 for _ in range(0)]
+    for vertex in range(count):
+        mine = around[starts[vertex] : starts[vertex + 1]]
+        owner[mine] = vertex
+        if fans_of(faces, mine, owner, vertex, excess)[1] == 0:
+            weight[vertex] = WHOLE
+        queue.append(vertex - weight[vertex] * left[vertex] * count)
+    heapq.heapify(queue)
+    owner[:] = -1
+    remaining = len(faces)
+    while remaining:
+        entry = heapq.heappop(queue)
+        centre = entry % count
+        if left[centre] == 0 or entry != centre - weight[centre] * left[centre] * count:
+            continue
+        mine = around[starts[centre] : starts[centre + 1]]
+        mine = mine[owner[mine] == -1]
+        for face in mine:
+            owner[face] = centre
+            remaining -= 1
+            for vertex in faces[face]:
+                left[vertex] -= 1
+                weight[vertex] = BROKEN
+        for face in mine:
+            for vertex in faces[face]:
+                if left[vertex]:
+                    heapq.heappush(queue, vertex - weight[vertex] * left[vertex] * count)
+    return owner
+
+
+@njit(cache=True)
+@no_type_check
+def annex(faces, starts, around, owner):
+    """Let vertices take all of their faces from other centres wherever that shortens the sequence; `owner` is changed in place."""
+    count = len(starts) - 1
+    excess = np.zeros(count, np.int64)
+    prices = np.zeros(count, np.int64)
+    for centre in np.unique(owner):
+        size, fans = fans_of(faces, around[starts[centre] : starts[centre + 1]], owner, centre, excess)
+        prices[centre] = price_of(size, fans)
+    for _ in range(ROUNDS):
+        for vertex in range(count):
+            mine = around[starts[vertex] : starts[vertex + 1]]
+            before = owner[mine].copy()
+            others = np.unique(before[before != vertex])
+            crowd = len(mine)
+            for other in others:
+                crowd = max(crowd, starts[other + 1] - starts[other])
+            if len(others) == 0 or crowd > CROWDED:
+                continue
+            owner[mine] = vertex
+            size, fans = fans_of(faces, mine, owner, vertex, excess)
+            price = price_of(size, fans)
+            gain = prices[vertex] - price
+            after = np.empty(len(others), np.int64)
+            for at, other in enumerate(others):
+                size, fans = fans_of(faces, around[starts[other] : starts[other + 1]], owner, other, excess)
+                after[at] = price_of(size, fans)
+                gain += prices[other] - after[at]
+            if gain > 0:
+                prices[vertex] = price
+                prices[others] = after
+            else:
+                owner[mine] = before
+
+
+@njit(cache=True)
+@no_type_check
+def cover(faces, count):
+    """The centre of each face, one of its three vertices: few centres, with few and long fans."""
+    starts, around = incidence(faces, count)
+    owner = gather(faces, starts, around)
+    annex(faces, starts, around, owner)
+    return owner
+
+
+@njit(cache=True)
+@no_type_check
+def trails(faces, owner, count):
+    """The rims of all fans, one after another, for faces that are sorted by their centres.
+
+    Returns rim vertices, where each fan starts in them (and the end), its centre, and whether its rim closes. An open rim starts at a
+    vertex that more of the patch's faces leave than reach; what is left over then are rings.
+    """
+    rims = np.empty(2 * len(faces), np.int64)
+    starts = np.zeros(len(faces) + 1, np.int64)
+    centres = np.empty(len(faces), np.int64)
+    closed = np.zeros(len(faces), np.bool_)
+    heads = np.empty(len(faces), np.int64)
+    following = np.empty(len(faces), np.int64)
+    first = np.full(count, -1)
+    excess = np.zeros(count, np.int64)
+    fans = written = low = 0
+    while low < len(faces):
+        centre, high = owner[low], low
+        while high < len(faces) and owner[high] == centre:
+            high += 1
+        for face in range(high - 1, low - 1, -1):
+            tail, heads[face] = onward(faces, face, centre)
+            following[face], first[tail] = first[tail], face
+            excess[tail] += 1
+            excess[heads[face]] -= 1
+        for rings in range(2):
+            for face in range(low, high):
+                tail = onward(faces, face, centre)[0]
+                while first[tail] >= 0 and (rings or excess[tail] > 0):
+                    at, begin = tail, written
+                    while first[at] >= 0:
+                        rims[written] = at
+                        written += 1
+                        step = first[at]
+                        first[at], at = following[step], heads[step]
+                    if not rings:
+                        rims[written] = at
+                        written += 1
+                        excess[tail] -= 1
+                        excess[at] += 1
+                    starts[fans], centres[fans], closed[fans] = begin, centre, rings == 1
+                    fans += 1
+        low = high
+    starts[fans] = written
+    return rims[:written], starts[: fans + 1], centres[:fans], closed[:fans]
+
+
+@njit(cache=True)
+@no_type_check
+def extra(before, vertex, tops, subs, levels):
+    """How many ids more than its offset a vertex takes after another one."""
+    if tops[before] != tops[vertex]:
+        return levels
+    return 1 if subs[before] != subs[vertex] else 0
+
+
+@njit(cache=True)
+@no_type_check
+def beginning(rim, before, tops, subs, levels):
+    """Where a ring starts with the fewest ids, and with the lowest vertex if several places do."""
+    best, least = 0, 2 * levels + 1
+    for at in range(len(rim)):
+        cost = extra(before, rim[at], tops, subs, levels) - extra(rim[at - 1], rim[at], tops, subs, levels)
+        if cost < least or (cost == least and rim[at] < rim[best]):
+            best, least = at, cost
+    return best
+
+
+@njit(cache=True)
+@no_type_check
+def spell(rims, starts, centres, closed, tops, subs, offsets, bases):
+    """The ids of all patches. `bases`: where ids of sub-blocks, rim blocks, centre blocks after an open fan and after a ring, and the id
+    that begins another fan start."""
+    sub, rim_block, after_open, after_ring, fan_id = bases
+    levels = 1 if sub == rim_block else 2
+    ids = np.empty(3 * len(rims) + 5 * len(centres) + 1, np.int64)
+    n, ring, before = 0, False, -1
+    for fan in range(len(centres)):
+        centre = centres[fan]
+        if fan and centre == centres[fan - 1]:
+            ids[n] = fan_id + ring
+            n += 1
+        else:
+            ids[n] = (after_ring if ring else after_open) + tops[centre]
+            n += 1
+            if levels == 2:
+                ids[n] = sub + subs[centre]
+                n += 1
+            ids[n] = offsets[centre]
+            n += 1
+            before = centre
+        ring = closed[fan]
+        rim = rims[starts[fan] : starts[fan + 1]]
+        shift = beginning(rim, before, tops, subs, levels) if ring else 0
+        for at in range(len(rim)):
+            vertex = rim[(at + shift) % len(rim)]
+            if tops[vertex] != tops[before]:
+                ids[n] = rim_block + tops[vertex]
+                n += 1
+            if levels == 2 and extra(before, vertex, tops, subs, levels):
+                ids[n] = sub + subs[vertex]
+                n += 1
+            ids[n] = offsets[vertex]
+            n += 1
+            before = vertex
+    if ring:
+        ids[n] = fan_id + 1
+        n += 1
+    return ids[:n]
+
+
+@njit(cache=True)
+@no_type_check
+def place(top, sub, offset, sides):
+    """The number (y * bins + z) * bins + x of a spelled vertex, or -1 outside of the cube."""
+    bins, top_side, sub_side, side = sides
+    number, high, middle, low = 0, top_side * top_side, sub_side * sub_side, side * side
+    for _ in range(3):
+        digit = ((top // high) % top_side * sub_side + (sub // middle) % sub_side) * side + (offset // low) % side
+        if digit >= bins:
+            return -1
+        number = number * bins + digit
+        high, middle, low = max(high // top_side, 1), max(middle // sub_side, 1), max(low // side, 1)
+    return number
+
+
+@njit(cache=True)
+@no_type_check
+def fault_of(id, bases, missing, centre, rim, ring, whole):
+    """Why the id cannot come next, or SOUND. `missing`: ids still to come of the open vertex; `ring`: the rim can close."""
+    block, region, centre_base, after_ring, fan = bases
+    if id < 0 or id > fan + 1:
+        return RANGE
+    if missing:
+        expected = id < block if missing == 1 else block <= id < region
+        return SOUND if expected else MIDDLE
+    if centre < 0:
+        return SOUND if centre_base <= id < after_ring else START
+    if (id == fan and rim < 2) or (centre_base <= id < after_ring and not whole):
+        return FACELESS
+    if id >= after_ring and id != fan and not ring:
+        return UNCLOSABLE
+    return SOUND
+
+
+@njit(cache=True)
+@no_type_check
+def parse(ids, sides, bases):
+    """Faces as vertex numbers, the id that finished each of them, and up to where the ids are sound.
+
+    Returns faces, ends, the fault, the id it was found at, and how many ids the longest sequence before it has that may end there.
+    """
+    block_base, region_base, centre_base, after_ring, fan_id = bases
+    faces, ends = np.empty((len(ids), 3), np.int64), np.empty(len(ids), np.int64)
+    count = kept = region = block = missing = rim = fault = 0
+    centre = first = last = vertex = -1
+    to_centre, whole = False, True
+    for at in range(len(ids)):
+        id = ids[at]
+        fault = fault_of(id, bases, missing, centre, rim, rim > 2 and first != last, whole)
+        if fault == SOUND and id < block_base:
+            vertex = place(region, block, id, sides)
+            fault = OUTSIDE if vertex < 0 else SOUND
+        if fault:
+            return faces[:count], ends[:count], fault, at, kept
+        whole = False
+        if id < block_base:
+            if to_centre:
+                centre, rim = vertex, 0
+            else:
+                if rim:
+                    faces[count] = centre, last, vertex
+                    ends[count] = at
+                    count, whole = count + 1, True
+                else:
+                    first = vertex
+                last, rim = vertex, rim + 1
+            missing, to_centre = 0, False
+        elif id < region_base:
+            block, missing = id - block_base, 1
+        else:
+            if id >= after_ring and id != fan_id:
+                faces[count] = centre, last, first
+                ends[count] = at
+                count += 1
+            if id >= fan_id:
+                rim, whole = 0, id > fan_id
+            else:
+                to_centre = id >= centre_base
+                region = id - (after_ring if id >= after_ring else centre_base if to_centre else region_base)
+                missing = 1 if block_base == region_base else 2
+        if whole:
+            kept = at + 1
+    return faces[:count], ends[:count], SOUND if whole else TRUNCATED, len(ids), kept
