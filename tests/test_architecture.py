@@ -281,6 +281,16 @@ def test_heavy_libraries_are_imported_where_they_are_used():
     assert not wrong, "\n".join(wrong)
 
 
+def test_compiled_loops_are_imported_where_they_are_used():
+    """Their compiler takes a second to load."""
+    wrong = [
+        f"{FILES[module].relative_to(ROOT)}:{found.line}: {imported} at the top; import it inside the function that uses it"
+        for module, imported, found in edges()
+        if imported.endswith("_kernels") and not found.inside
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def distribution(requirement: str) -> str:
     return re.split(r"[<>=!~\[; ]", requirement)[0].replace("_", "-").lower()
 

@@ -21,7 +21,8 @@ Generation via Compressive Tokenization").
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections import Counter
+from collections.abc import Iterable, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -248,38 +249,54 @@ class PatchGrammar:
 
     def _allow_regions(self, mask: Bool[np.ndarray, "ids"], base: int, barred: set[int]) -> None:
         """Regions (blocks, where there are none) in which some vertex is free."""
-        free = self._sizes(self.sides.regions, self.sides.blocks * self.sides.cells)
-        region, _, _ = self._spelled(barred)
-        np.subtract.at(free, region, 1)
-        mask[base : base + len(free)] = free > 0
+        sides = self.sides
+        spelled = (self._spelled(number)[0] for number in barred)
+        self._allow(mask[base:], spelled, sides.regions, sides.blocks * sides.cells, (0, 0, 0))
 
     def _allow_rest(self, mask: Bool[np.ndarray, "ids"], state: PatchState, barred: set[int]) -> None:
         """What may come next of a vertex in the state's region, and in its block unless that is still to come."""
-        region, block, cell = self._spelled(barred)
-        if self.sides.blocks > 1 and state.opened != 1:
-            free = self._sizes(self.sides.blocks, self.sides.cells, self._origin(state.region))
-            np.subtract.at(free, block[region == state.region], 1)
-            mask[self.bases.block : self.bases.region] = free > 0
+        sides, spelled = self.sides, [self._spelled(number) for number in barred]
+        if sides.blocks > 1 and state.opened != 1:
+            blocks = (block for region, block, _ in spelled if region == state.region)
+            self._allow(mask[self.bases.block :], blocks, sides.blocks, sides.cells, self._origin(state.region, 0))
         if state.opened != 2:
-            free = self._sizes(self.sides.cells, 1, self._origin(state.region, state.block))
-            free[cell[(region == state.region) & (block == state.block)]] = 0
-            mask[: self.bases.block] = free > 0
+            cells = (cell for region, block, cell in spelled if (region, block) == (state.region, state.block))
+            self._allow(mask, cells, sides.cells, 1, self._origin(state.region, state.block))
 
-    def _spelled(self, numbers: set[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        listed = np.fromiter(numbers, dtype=np.int64, count=len(numbers))
-        return spelled_out(cells_of(listed, self.sides.bins), self.sides)
+    def _allow(self, mask: Bool[np.ndarray, "_"], barred: Iterable[int], side: int, span: int, origin: tuple[int, ...]) -> None:
+        """Each of the first side^3 ids stands for a box of `span` cells an axis; it is allowed if more of its cells lie in the cube
+        than are barred."""
+        room = [(self.sides.bins - start - span * np.arange(side)).clip(0, span) for start in origin]
+        mask[: side**3] = True
+        if any(along[-1] <= 0 for along in room):
+            x, y, z = (along > 0 for along in room)
+            mask[: side**3] = (y[:, None, None] & z[:, None] & x).reshape(-1)
+        for id, count in Counter(barred).items():
+            x, y, z = _digits(id, side)
+            mask[id] = room[0][x] * room[1][y] * room[2][z] > count
 
-    def _origin(self, region: int, block: int = 0) -> Int[np.ndarray, "3"]:
+    def _spelled(self, number: int) -> tuple[int, int, int]:
+        sides = self.sides
+        blocks, cells = zip(*(divmod(at, sides.cells) for at in _digits(number, sides.bins)), strict=True)
+        regions, blocks = zip(*(divmod(at, sides.blocks) for at in blocks), strict=True)
+        return _joined(regions, sides.regions), _joined(blocks, sides.blocks), _joined(cells, sides.cells)
+
+    def _origin(self, region: int, block: int) -> tuple[int, ...]:
         """The lowest cell of a block, (x, y, z)."""
-        regions = cells_of(np.array(region), self.sides.regions)
-        return (regions * self.sides.blocks + cells_of(np.array(block), self.sides.blocks)) * self.sides.cells
+        sides = self.sides
+        pairs = zip(_digits(region, sides.regions), _digits(block, sides.blocks), strict=True)
+        return tuple((high * sides.blocks + low) * sides.cells for high, low in pairs)
 
     def _number(self, region: int, block: int, cell: int) -> int:
-        at = self._origin(region, block) + cells_of(np.array(cell), self.sides.cells)
-        return int(number_of(at[None], self.sides.bins)[0])
+        pairs = zip(self._origin(region, block), _digits(cell, self.sides.cells), strict=True)
+        return _joined(tuple(start + at for start, at in pairs), self.sides.bins)
 
-    def _sizes(self, count: int, span: int, origin: Int[np.ndarray, "3"] | int = 0) -> Int[np.ndarray, "n"]:
-        """How many cells of the cube lie in each of `count` intervals of `span` cells on each axis from the origin on."""
-        start = np.broadcast_to(origin, 3)[:, None] + np.arange(count) * span
-        x, y, z = (self.sides.bins - start).clip(0, span)
-        return (y[:, None, None] * z[:, None] * x).reshape(-1)
+
+def _digits(number: int, side: int) -> tuple[int, int, int]:
+    """(x, y, z) of the number (y * side + z) * side + x."""
+    return number % side, number // side**2, number // side % side
+
+
+def _joined(at: tuple[int, ...], side: int) -> int:
+    x, y, z = at
+    return (y * side + z) * side + x
