@@ -14,8 +14,6 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-# About what a centre, a rim vertex and one more fan cost, in tenths of an id; block ids on the rim are what makes it 14.
-CENTRE, RIM, FAN = 20, 14, 10
 # A vertex with all of its faces around it, none of them taken, saves the rim vertex that closes its fan.
 WHOLE, BROKEN = 3, 2
 # Vertices with more faces are left as they are, so that the time stays in proportion to the faces.
@@ -56,33 +54,40 @@ def onward(faces, face, centre):
 
 @njit(cache=True)
 @no_type_check
-def fans_of(faces, mine, owner, centre, excess):
-    """Faces of the patch around the centre, and how many open fans they make; `excess` is zero for each vertex, before and after."""
-    size = 0
+def extra(before, vertex, spelling):
+    """How many ids more than its offset a vertex takes after another one."""
+    regions, blocks, levels = spelling
+    if regions[before] != regions[vertex]:
+        return levels
+    return 1 if blocks[before] != blocks[vertex] else 0
+
+
+@njit(cache=True)
+@no_type_check
+def price_of(faces, mine, owner, centre, excess, spelling):
+    """How many ids the patch around the centre takes, nearly, and how many open fans it has. `excess` is zero, before and after."""
+    ids = fans = 0
     for face in mine:
         if owner[face] == centre:
-            size += 1
             tail, head = onward(faces, face, centre)
+            ids += 1 + extra(tail, head, spelling)
             excess[tail] += 1
             excess[head] -= 1
-    fans = 0
+    if ids == 0:
+        return 0, 0
     for face in mine:
         if owner[face] == centre:
             for vertex in onward(faces, face, centre):
-                fans += max(excess[vertex], 0)
+                if excess[vertex] > 0:
+                    fans += excess[vertex]
+                    ids += excess[vertex] * (2 + extra(centre, vertex, spelling))
                 excess[vertex] = 0
-    return size, fans
+    return ids + spelling[2] + (1 if fans == 0 else 0), fans
 
 
 @njit(cache=True)
 @no_type_check
-def price_of(size, fans):
-    return 0 if size == 0 else CENTRE + RIM * (size + fans) + FAN * max(fans - 1, 0)
-
-
-@njit(cache=True)
-@no_type_check
-def gather(faces, starts, around):
+def gather(faces, starts, around, spelling):
     """The centre of each face: time and again the vertex with the most faces left takes them all; the first one if several do."""
     count = len(starts) - 1
     excess = np.zeros(count, np.int64)
@@ -93,7 +98,7 @@ def gather(faces, starts, around):
     for vertex in range(count):
         mine = around[starts[vertex] : starts[vertex + 1]]
         owner[mine] = vertex
-        if fans_of(faces, mine, owner, vertex, excess)[1] == 0:
+        if price_of(faces, mine, owner, vertex, excess, spelling)[1] == 0:
             weight[vertex] = WHOLE
         queue.append(vertex - weight[vertex] * left[vertex] * count)
     heapq.heapify(queue)
@@ -121,14 +126,13 @@ def gather(faces, starts, around):
 
 @njit(cache=True)
 @no_type_check
-def annex(faces, starts, around, owner):
+def annex(faces, starts, around, owner, spelling):
     """Let vertices take all of their faces from other centres wherever that shortens the sequence; `owner` is changed in place."""
     count = len(starts) - 1
     excess = np.zeros(count, np.int64)
     prices = np.zeros(count, np.int64)
     for centre in np.unique(owner):
-        size, fans = fans_of(faces, around[starts[centre] : starts[centre + 1]], owner, centre, excess)
-        prices[centre] = price_of(size, fans)
+        prices[centre] = price_of(faces, around[starts[centre] : starts[centre + 1]], owner, centre, excess, spelling)[0]
     for _ in range(ROUNDS):
         for vertex in range(count):
             mine = around[starts[vertex] : starts[vertex + 1]]
@@ -140,13 +144,11 @@ def annex(faces, starts, around, owner):
             if len(others) == 0 or crowd > CROWDED:
                 continue
             owner[mine] = vertex
-            size, fans = fans_of(faces, mine, owner, vertex, excess)
-            price = price_of(size, fans)
+            price = price_of(faces, mine, owner, vertex, excess, spelling)[0]
             gain = prices[vertex] - price
             after = np.empty(len(others), np.int64)
             for at, other in enumerate(others):
-                size, fans = fans_of(faces, around[starts[other] : starts[other + 1]], owner, other, excess)
-                after[at] = price_of(size, fans)
+                after[at] = price_of(faces, around[starts[other] : starts[other + 1]], owner, other, excess, spelling)[0]
                 gain += prices[other] - after[at]
             if gain > 0:
                 prices[vertex] = price
@@ -157,11 +159,14 @@ def annex(faces, starts, around, owner):
 
 @njit(cache=True)
 @no_type_check
-def cover(faces, count):
-    """The centre of each face, one of its three vertices: few centres, with few and long fans."""
-    starts, around = incidence(faces, count)
-    owner = gather(faces, starts, around)
-    annex(faces, starts, around, owner)
+def cover(faces, spelling):
+    """The centre of each face, one of its three vertices: few centres, with few and long fans, and rims that stay in a block.
+
+    `spelling`: the region and the block of each vertex, and how many ids a vertex takes besides its offset when it is spelled in full.
+    """
+    starts, around = incidence(faces, len(spelling[0]))
+    owner = gather(faces, starts, around, spelling)
+    annex(faces, starts, around, owner, spelling)
     return owner
 
 
@@ -215,20 +220,11 @@ def trails(faces, owner, count):
 
 @njit(cache=True)
 @no_type_check
-def extra(before, vertex, tops, subs, levels):
-    """How many ids more than its offset a vertex takes after another one."""
-    if tops[before] != tops[vertex]:
-        return levels
-    return 1 if subs[before] != subs[vertex] else 0
-
-
-@njit(cache=True)
-@no_type_check
-def beginning(rim, before, tops, subs, levels):
+def beginning(rim, before, spelling):
     """Where a ring starts with the fewest ids, and with the lowest vertex if several places do."""
-    best, least = 0, 2 * levels + 1
+    best, least = 0, 2 * spelling[2] + 1
     for at in range(len(rim)):
-        cost = extra(before, rim[at], tops, subs, levels) - extra(rim[at - 1], rim[at], tops, subs, levels)
+        cost = extra(before, rim[at], spelling) - extra(rim[at - 1], rim[at], spelling)
         if cost < least or (cost == least and rim[at] < rim[best]):
             best, least = at, cost
     return best
@@ -236,12 +232,12 @@ def beginning(rim, before, tops, subs, levels):
 
 @njit(cache=True)
 @no_type_check
-def spell(rims, starts, centres, closed, tops, subs, offsets, bases):
-    """The ids of all patches. `bases`: where ids of sub-blocks, rim blocks, centre blocks after an open fan and after a ring, and the id
-    that begins another fan start."""
-    sub, rim_block, after_open, after_ring, fan_id = bases
-    levels = 1 if sub == rim_block else 2
-    ids = np.empty(3 * len(rims) + 5 * len(centres) + 1, np.int64)
+def spell(rims, starts, centres, closed, spelling, offsets, bases):
+    """The ids of all patches. `bases`: the first ids of blocks, of regions on the rim, of centres after an open fan and after a ring,
+    and the id that begins another fan."""
+    block_base, region_base, centre_base, after_ring, fan_id = bases
+    regions, blocks, levels = spelling
+    ids = np.empty((levels + 1) * (len(rims) + len(centres)) + len(centres) + 1, np.int64)
     n, ring, before = 0, False, -1
     for fan in range(len(centres)):
         centre = centres[fan]
@@ -249,24 +245,22 @@ def spell(rims, starts, centres, closed, tops, subs, offsets, bases):
             ids[n] = fan_id + ring
             n += 1
         else:
-            ids[n] = (after_ring if ring else after_open) + tops[centre]
-            n += 1
+            ids[n] = (after_ring if ring else centre_base) + regions[centre]
             if levels == 2:
-                ids[n] = sub + subs[centre]
-                n += 1
-            ids[n] = offsets[centre]
-            n += 1
+                ids[n + 1] = block_base + blocks[centre]
+            ids[n + levels] = offsets[centre]
+            n += levels + 1
             before = centre
         ring = closed[fan]
         rim = rims[starts[fan] : starts[fan + 1]]
-        shift = beginning(rim, before, tops, subs, levels) if ring else 0
+        shift = beginning(rim, before, spelling) if ring else 0
         for at in range(len(rim)):
             vertex = rim[(at + shift) % len(rim)]
-            if tops[vertex] != tops[before]:
-                ids[n] = rim_block + tops[vertex]
+            if regions[vertex] != regions[before]:
+                ids[n] = region_base + regions[vertex]
                 n += 1
-            if levels == 2 and extra(before, vertex, tops, subs, levels):
-                ids[n] = sub + subs[vertex]
+            if levels == 2 and extra(before, vertex, spelling):
+                ids[n] = block_base + blocks[vertex]
                 n += 1
             ids[n] = offsets[vertex]
             n += 1

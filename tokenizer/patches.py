@@ -113,10 +113,11 @@ class PatchesTokenizer:
         from . import patch_kernels as kernels
 
         spelled = spelled_out(vertices, self.sides)
-        owner = kernels.cover(faces, len(vertices))
+        spelling = (*spelled[:2], 2 if self.sides.blocks > 1 else 1)
+        owner = kernels.cover(faces, spelling)
         order = np.argsort(order_of(spelled, self.sides)[owner], kind="stable")
         fans = kernels.trails(faces[order], owner[order], len(vertices))
-        return kernels.spell(*fans, *spelled, tuple(self.bases))[:, None]
+        return kernels.spell(*fans, spelling, spelled[2], tuple(self.bases))[:, None]
 
     def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
         """Canonical corners; ValueError names the first id that does not fit. Without `strict` the longest sequence before that one which
