@@ -126,24 +126,43 @@ def gather(faces, starts, around, spelling):
 
 @njit(cache=True)
 @no_type_check
+def rivals(owner, mine, vertex):
+    """Each of the faces' centres once, but for the vertex itself."""
+    found = np.empty(len(mine), np.int64)
+    count = 0
+    for face in mine:
+        known = owner[face] == vertex
+        for at in range(count):
+            known = known or found[at] == owner[face]
+        if not known:
+            found[count] = owner[face]
+            count += 1
+    return found[:count]
+
+
+@njit(cache=True)
+@no_type_check
 def annex(faces, starts, around, owner, spelling):
     """Let vertices take all of their faces from other centres wherever that shortens the sequence; `owner` is changed in place."""
     count = len(starts) - 1
     excess = np.zeros(count, np.int64)
     prices = np.zeros(count, np.int64)
-    for centre in np.unique(owner):
+    for centre in range(count):
         prices[centre] = price_of(faces, around[starts[centre] : starts[centre + 1]], owner, centre, excess, spelling)[0]
     for _ in range(ROUNDS):
         for vertex in range(count):
             mine = around[starts[vertex] : starts[vertex + 1]]
-            before = owner[mine].copy()
-            others = np.unique(before[before != vertex])
-            crowd = len(mine)
+            if len(mine) > CROWDED:
+                continue
+            others = rivals(owner, mine, vertex)
+            crowd = 0
             for other in others:
                 crowd = max(crowd, starts[other + 1] - starts[other])
             if len(others) == 0 or crowd > CROWDED:
                 continue
-            owner[mine] = vertex
+            before = np.empty(len(mine), np.int64)
+            for at, face in enumerate(mine):
+                before[at], owner[face] = owner[face], vertex
             price = price_of(faces, mine, owner, vertex, excess, spelling)[0]
             gain = prices[vertex] - price
             after = np.empty(len(others), np.int64)
@@ -152,9 +171,11 @@ def annex(faces, starts, around, owner, spelling):
                 gain += prices[other] - after[at]
             if gain > 0:
                 prices[vertex] = price
-                prices[others] = after
+                for at, other in enumerate(others):
+                    prices[other] = after[at]
             else:
-                owner[mine] = before
+                for at, face in enumerate(mine):
+                    owner[face] = before[at]
 
 
 @njit(cache=True)
