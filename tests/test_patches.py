@@ -77,10 +77,10 @@ def test_above_128_bins_a_vertex_has_three_ids():
     np.testing.assert_array_equal(tokenizer.decode(column(*ids)), corners)
 
 
-def test_real_meshes_cost_about_2_2_ids_a_face(real, record_property):
+def test_real_meshes_cost_at_most_2_2_ids_a_face(real, record_property):
     ids, faces = sum(len(TOKENIZER.encode(corners)) for corners in real), sum(map(len, real))
     record_property("ids per face", ids / faces)
-    assert ids / faces <= 2.21
+    assert ids / faces <= 2.20
 
 
 @pytest.mark.parametrize("bins", [16, 100, 200, 256, 1024])
@@ -215,7 +215,7 @@ def test_a_walk_through_few_vertices_ends_with_all_faces():
 
 
 def test_every_real_mesh_is_legal(real):
-    for corners in real[::20]:
+    for corners in real[::40]:
         ids = TOKENIZER.encode(corners)[:, 0].tolist()
         assert legal_length(TOKENIZER.grammar(), ids) == len(ids)
 
