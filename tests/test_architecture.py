@@ -89,6 +89,15 @@ MAY_IMPORT = {
         "mesh tokenizer.interface tokenizer.file_reading tokenizer.meshopt_file tokenizer.draco_file tokenizer.obj_text "
         "tokenizer.meshopt_grammar tokenizer.obj_grammar"
     ),
+    "tokenizer.vertex_numbers": "mesh",
+    "tokenizer.face_memory": "",
+    "tokenizer.winding": "mesh tokenizer.adjacent_kernels",
+    "tokenizer.adjacent_kernels": "",
+    "tokenizer.adjacent": (
+        "mesh tokenizer.interface tokenizer.vertex_numbers tokenizer.face_memory tokenizer.winding tokenizer.adjacent_kernels"
+    ),
+    "tokenizer.patch_kernels": "",
+    "tokenizer.patches": "mesh tokenizer.interface tokenizer.vertex_numbers tokenizer.face_memory tokenizer.patch_kernels",
     "tokenizer.quantizer": "",
     "tokenizer.decoder": "transformer conditioners",
     "tokenizer.vqvae": (
@@ -293,6 +302,16 @@ def test_heavy_libraries_are_imported_where_they_are_used():
         for module in FILES
         for root, found in foreign(module)
         if not found.inside and root not in LIGHT and root not in AT_THE_TOP.get(module, "").split()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_compiled_loops_are_imported_where_they_are_used():
+    """Their compiler takes a second to load."""
+    wrong = [
+        f"{FILES[module].relative_to(ROOT)}:{found.line}: {imported} at the top; import it inside the function that uses it"
+        for module, imported, found in edges()
+        if imported.endswith("_kernels") and not found.inside
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from meshgpt.checkpoint import from_json, to_json
 
+from .adjacent import AdjacentTokenizer
 from .codec import DracoTokenizer, MeshoptTokenizer, ObjTokenizer
 from .coords import CoordsTokenizer
 from .interface import MeshTokenizer
+from .patches import PatchesTokenizer
 from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
 from .walk import WalkTokenizer
 
@@ -16,6 +18,8 @@ TOKENIZERS = {
     "vqvae": VQVAETokenizer,
     "coords": CoordsTokenizer,
     "walk": WalkTokenizer,
+    "patches": PatchesTokenizer,
+    "adjacent": AdjacentTokenizer,
     "meshopt": MeshoptTokenizer,
     "draco": DracoTokenizer,
     "obj": ObjTokenizer,
@@ -27,7 +31,8 @@ def describe(tokenizer: MeshTokenizer) -> dict[str, Any]:
     if isinstance(tokenizer, VQVAETokenizer):
         return {"name": "vqvae", "vqvae": to_json(tokenizer.network.config)}
     name = next(name for name, kind in TOKENIZERS.items() if isinstance(tokenizer, kind))
-    return {"name": name, "bins": tokenizer.bins}
+    oriented = {"orient": tokenizer.orient} if name == "adjacent" else {}
+    return {"name": name, "bins": tokenizer.bins, **oriented}
 
 
 def build(description: dict[str, Any]) -> MeshTokenizer:
@@ -43,4 +48,6 @@ def build(description: dict[str, Any]) -> MeshTokenizer:
     bins = description.get("bins")
     if not isinstance(bins, int):
         raise ValueError(f"the tokenizer's bins are {bins!r}; a whole number fits")
+    if name == "adjacent":
+        return AdjacentTokenizer(bins, orient=bool(description.get("orient", False)))
     return TOKENIZERS[name](bins)
