@@ -92,11 +92,11 @@ MAY_IMPORT = {
     "tokenizer.vertex_numbers": "mesh",
     "tokenizer.face_memory": "",
     "tokenizer.winding": "mesh tokenizer.adjacent_kernels",
-    "tokenizer.adjacent_kernels": "",
+    "tokenizer.adjacent_kernels": "compiled",
     "tokenizer.adjacent": (
         "mesh tokenizer.interface tokenizer.vertex_numbers tokenizer.face_memory tokenizer.winding tokenizer.adjacent_kernels"
     ),
-    "tokenizer.patch_kernels": "",
+    "tokenizer.patch_kernels": "compiled",
     "tokenizer.patches": "mesh tokenizer.interface tokenizer.vertex_numbers tokenizer.face_memory tokenizer.patch_kernels",
     "tokenizer.quantizer": "",
     "tokenizer.decoder": "transformer conditioners",

@@ -1,21 +1,16 @@
 """The loops of `adjacent`, compiled: the walk over shared edges, and windings made consistent.
 
-Plain int64 arrays in and out. Nothing is annotated, and `no_type_check` keeps the test suite's type checks off: the compiler reads the
-functions as they stand.
-
-f  faces (vertex numbers)      e  edges
+Plain int64 arrays in and out.
 """
 
 from __future__ import annotations
 
-from typing import no_type_check
-
 import numpy as np
-from numba import njit
+
+from meshgpt.compiled import compiled
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def strips(faces, edges, starts, sharing):
     """Vertices in the order in which the walk names them, -1 where a strip breaks off.
 
@@ -53,8 +48,7 @@ def strips(faces, edges, starts, sharing):
     return written[:n]
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def windings(faces, edges, starts, sharing):
     """Which faces to flip so that the two faces of an edge run along it in opposite directions, and the component of each face.
 

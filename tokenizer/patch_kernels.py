@@ -1,18 +1,15 @@
 """The loops of `patches`, compiled: which vertex gathers which faces, the fans around it, ids written and read.
 
-Plain int64 arrays in and out. Nothing is annotated, and `no_type_check` keeps the test suite's type checks off: the compiler reads the
-functions as they stand.
-
-f  faces (vertex numbers)      v  vertices      n  ids
+Plain int64 arrays in and out.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from meshgpt.compiled import compiled
 
 # A vertex with all of its faces around it, none of them taken, saves the rim vertex that closes its fan.
 WHOLE, BROKEN = 3, 2
@@ -23,8 +20,7 @@ ROUNDS = 2
 SOUND, RANGE, START, MIDDLE, FACELESS, UNCLOSABLE, OUTSIDE, TRUNCATED = range(8)
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def incidence(faces, count):
     """Faces around each vertex: those of vertex v are around[starts[v] : starts[v + 1]]."""
     starts = np.zeros(count + 1, np.int64)
@@ -41,8 +37,7 @@ def incidence(faces, count):
     return starts, around
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def onward(faces, face, centre):
     """The other two corners, in the direction in which the face runs around the centre."""
     if faces[face, 0] == centre:
@@ -52,8 +47,7 @@ def onward(faces, face, centre):
     return faces[face, 0], faces[face, 1]
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def extra(before, vertex, spelling):
     """How many ids more than its offset a vertex takes after another one."""
     regions, blocks, levels = spelling
@@ -62,8 +56,7 @@ def extra(before, vertex, spelling):
     return 1 if blocks[before] != blocks[vertex] else 0
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def price_of(faces, mine, owner, centre, excess, spelling):
     """How many ids the patch around the centre takes, nearly, and how many open fans it has. `excess` is zero, before and after."""
     ids = fans = 0
@@ -85,8 +78,7 @@ def price_of(faces, mine, owner, centre, excess, spelling):
     return ids + spelling[2] + (1 if fans == 0 else 0), fans
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def gather(faces, starts, around, spelling):
     """The centre of each face: time and again the vertex with the most faces left takes them all; the first one if several do."""
     count = len(starts) - 1
@@ -124,8 +116,7 @@ def gather(faces, starts, around, spelling):
     return owner
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def rivals(owner, mine, vertex):
     """Each of the faces' centres once, but for the vertex itself."""
     found = np.empty(len(mine), np.int64)
@@ -140,8 +131,7 @@ def rivals(owner, mine, vertex):
     return found[:count]
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def annex(faces, starts, around, owner, spelling):
     """Let vertices take all of their faces from other centres wherever that shortens the sequence; `owner` is changed in place."""
     count = len(starts) - 1
@@ -178,8 +168,7 @@ def annex(faces, starts, around, owner, spelling):
                     owner[face] = before[at]
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def cover(faces, spelling):
     """The centre of each face, one of its three vertices: few centres, with few and long fans, and rims that stay in a block.
 
@@ -191,8 +180,7 @@ def cover(faces, spelling):
     return owner
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def trails(faces, owner, count):
     """The rims of all fans, one after another, for faces that are sorted by their centres.
 
@@ -239,8 +227,7 @@ def trails(faces, owner, count):
     return rims[:written], starts[: fans + 1], centres[:fans], closed[:fans]
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def beginning(rim, before, spelling):
     """Where a ring starts with the fewest ids, and with the lowest vertex if several places do."""
     best, least = 0, 2 * spelling[2] + 1
@@ -251,8 +238,7 @@ def beginning(rim, before, spelling):
     return best
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def spell(rims, starts, centres, closed, spelling, offsets, bases):
     """The ids of all patches. `bases`: the first ids of blocks, of regions on the rim, of centres after an open fan and after a ring,
     and the id that begins another fan."""
@@ -292,8 +278,7 @@ def spell(rims, starts, centres, closed, spelling, offsets, bases):
     return ids[:n]
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def place(top, sub, offset, sides):
     """The number (y * bins + z) * bins + x of a spelled vertex, or -1 outside of the cube."""
     bins, top_side, sub_side, side = sides
@@ -307,8 +292,7 @@ def place(top, sub, offset, sides):
     return number
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def fault_of(id, bases, missing, centre, rim, ring, whole):
     """Why the id cannot come next, or SOUND. `missing`: ids still to come of the open vertex; `ring`: the rim can close."""
     block, region, centre_base, after_ring, fan = bases
@@ -326,8 +310,7 @@ def fault_of(id, bases, missing, centre, rim, ring, whole):
     return SOUND
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def parse(ids, sides, bases):
     """Faces as vertex numbers, the id that finished each of them, and up to where the ids are sound.
 
