@@ -15,8 +15,8 @@ from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
 from .walk import WalkTokenizer
 
 TOKENIZERS = {
-    "vqvae": VQVAETokenizer,
     "coords": CoordsTokenizer,
+    "vqvae": VQVAETokenizer,
     "walk": WalkTokenizer,
     "patches": PatchesTokenizer,
     "adjacent": AdjacentTokenizer,
