@@ -293,8 +293,8 @@ def place(top, sub, offset, sides):
 
 
 @compiled
-def fault_of(id, bases, missing, centre, rim, ring, whole):
-    """Why the id cannot come next, or SOUND. `missing`: ids still to come of the open vertex; `ring`: the rim can close."""
+def fault_of(id, bases, missing, centre, rim, whole):
+    """Why the id cannot come next, or SOUND. `missing`: ids still to come of the open vertex; `rim`: vertices on the rim."""
     block, region, centre_base, after_ring, fan = bases
     if id < 0 or id > fan + 1:
         return RANGE
@@ -305,7 +305,7 @@ def fault_of(id, bases, missing, centre, rim, ring, whole):
         return SOUND if centre_base <= id < after_ring else START
     if (id == fan and rim < 2) or (centre_base <= id < after_ring and not whole):
         return FACELESS
-    if id >= after_ring and id != fan and not ring:
+    if id >= after_ring and id != fan and rim < 3:
         return UNCLOSABLE
     return SOUND
 
@@ -323,7 +323,7 @@ def parse(ids, sides, bases):
     to_centre, whole = False, True
     for at in range(len(ids)):
         id = ids[at]
-        fault = fault_of(id, bases, missing, centre, rim, rim > 2 and first != last, whole)
+        fault = fault_of(id, bases, missing, centre, rim, whole)
         if fault == SOUND and id < block_base:
             vertex = place(region, block, id, sides)
             fault = OUTSIDE if vertex < 0 else SOUND

@@ -45,7 +45,7 @@ WHY = (
     "comes before there is a centre, whose block begins a mesh",
     "comes inside a vertex, whose offset is still to come",
     "comes where the fan has no face yet",
-    "closes a rim that is no ring of three or more vertices",
+    "closes a rim of fewer than three vertices",
     "is a cell outside of the cube",
     "comes inside a patch",
 )
