@@ -112,7 +112,8 @@ class MeshGPT:
         cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
-        judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if sampling.tries > 1 else []
+        judged = sampling.tries > 1 and self.tokenizer.width == 3 * self.tokenizer.spell  # a step is a face
+        judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if judged else []
         rows = self._rows(shown, seeds, sampling, judges, progress)
         return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
 
@@ -167,8 +168,10 @@ class MeshGPT:
         return self.network.see(points, dropped).select(torch.zeros(rows, dtype=torch.long, device=points.device))
 
     def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling) -> Sample:
-        mesh = without_flat_faces(mesh_of(self.tokenizer.decode(ids, shown), self.tokenizer.bins))
-        ended, dropped = len(ids) < sampling.max_faces, len(ids) - len(mesh.faces)
+        ended = len(ids) < sampling.max_faces
+        corners = self.tokenizer.decode(ids, shown, strict=ended)
+        mesh = without_flat_faces(mesh_of(corners, self.tokenizer.bins))
+        dropped = (len(ids) if self.tokenizer.width > 1 else len(corners)) - len(mesh.faces)
         mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
         return Sample(mesh, seed, len(ids), ended, dropped, distance)

@@ -18,14 +18,14 @@ from meshgpt.conditioners import PointCloudConfig
 from meshgpt.generate import Sampling
 from meshgpt.model import MeshGPT, read_tokenizer
 from meshgpt.steps import StepModelConfig
-from meshgpt.tokenizer import CoordsTokenizer, VQVAEConfig, VQVAETokenizer
+from meshgpt.tokenizer import CoordsTokenizer, DracoTokenizer, VQVAEConfig, VQVAETokenizer
 
 SMALL = 1000  # numbers in a tensor; real ones are larger than those of tiny models
 
 
 @pytest.fixture
 def model(tiny_steps, tokenizer) -> MeshGPT:
-    return MeshGPT(tokenizer, tiny_steps(tokenizer.vocab, 9, 3, tokenizer.places is not None))
+    return MeshGPT(tokenizer, tiny_steps(tokenizer.vocab, tokenizer.width, tokenizer.spell, tokenizer.places is not None))
 
 
 @pytest.fixture
@@ -68,6 +68,8 @@ def test_a_model_saved_in_bf16_comes_back_rounded_but_for_small_tensors(model, t
 
 
 def test_a_loaded_model_writes_the_same_mesh(model, tmp_path, surface):
+    if isinstance(model.tokenizer, DracoTokenizer):
+        pytest.skip("it has no grammar; test_codec.py checks that it says so")
     model.save(tmp_path)
     again = MeshGPT.from_pretrained(str(tmp_path), device="cpu")
     shown = surface(1)[0].numpy()
