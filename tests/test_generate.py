@@ -364,9 +364,9 @@ def test_what_a_judge_passes_over_begins_no_face_any_more(tiny_steps, surface):
                 return Verdict("pass")
             return Verdict("take")
 
-    network, judge = tiny_steps(8), Passing(40)
+    network, judge = tiny_steps(32), Passing(40)
     end_bias(network, -1e4)
-    (ids,) = judged(network, surface(1), FaceGrammar(8, 3), [0], Sampling(tries=4), [judge])
+    (ids,) = judged(network, surface(1), FaceGrammar(32, 3), [0], Sampling(tries=4), [judge])
     assert len(judge.passed) == len(ids) == 20
 
 
