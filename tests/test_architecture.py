@@ -76,7 +76,9 @@ MAY_IMPORT = {
     "model": "mesh cloud coverage judge memory metrics precision checkpoint steps generate tokenizer tokenizer.*",
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
-    "tokenizer.coords": "mesh tokenizer.interface",
+    "tokenizer.checks": "mesh",
+    "tokenizer.one_id": "",
+    "tokenizer.coords": "mesh tokenizer.interface tokenizer.checks",
     "tokenizer.room": "tokenizer.interface tokenizer.room_kernels",
     "tokenizer.room_kernels": "compiled",
     "tokenizer.face_grammar": "tokenizer.interface tokenizer.room",
@@ -86,24 +88,30 @@ MAY_IMPORT = {
     "tokenizer.meshopt_grammar": "tokenizer.interface tokenizer.meshopt_file tokenizer.meshopt_planes",
     "tokenizer.obj_grammar": "tokenizer.interface",
     "tokenizer.codec": (
-        "mesh tokenizer.interface tokenizer.file_reading tokenizer.meshopt_file tokenizer.draco_file tokenizer.obj_text "
-        "tokenizer.meshopt_grammar tokenizer.obj_grammar"
+        "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.file_reading tokenizer.meshopt_file tokenizer.draco_file "
+        "tokenizer.obj_text tokenizer.meshopt_grammar tokenizer.obj_grammar"
     ),
-    "tokenizer.vertex_numbers": "mesh",
+    "tokenizer.vertex_numbers": "",
     "tokenizer.face_memory": "",
     "tokenizer.winding": "mesh tokenizer.adjacent_kernels",
     "tokenizer.adjacent_kernels": "compiled",
     "tokenizer.adjacent": (
-        "mesh tokenizer.interface tokenizer.vertex_numbers tokenizer.face_memory tokenizer.winding tokenizer.adjacent_kernels"
+        "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.vertex_numbers tokenizer.face_memory tokenizer.winding "
+        "tokenizer.adjacent_kernels"
     ),
     "tokenizer.patch_kernels": "compiled",
-    "tokenizer.patches": "mesh tokenizer.interface tokenizer.vertex_numbers tokenizer.face_memory tokenizer.patch_kernels",
+    "tokenizer.patches": (
+        "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.vertex_numbers tokenizer.face_memory tokenizer.patch_kernels"
+    ),
     "tokenizer.quantizer": "",
     "tokenizer.decoder": "transformer conditioners",
     "tokenizer.vqvae": (
-        "mesh transformer conditioners tokenizer.interface tokenizer.face_grammar tokenizer.room tokenizer.quantizer tokenizer.decoder"
+        "mesh transformer conditioners tokenizer.interface tokenizer.checks tokenizer.face_grammar tokenizer.room tokenizer.quantizer "
+        "tokenizer.decoder"
     ),
-    "tokenizer.walk": "mesh tokenizer.interface tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels",
+    "tokenizer.walk": (
+        "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels"
+    ),
     "tokenizer.walk_grammar": "tokenizer.interface tokenizer.walk_words tokenizer.walk_kernels",
     "tokenizer.walk_words": "tokenizer.walk_kernels",
     "tokenizer.walk_kernels": "compiled tokenizer.walk_machine",

@@ -16,15 +16,15 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, Integer
-from torch import Tensor
 
 from meshgpt.mesh import BINS, canonical
 
+from .checks import check_bins, checked_faces, column, first_spoiled
 from .face_memory import FaceMemory
 from .interface import Grammar, Steering
-from .vertex_numbers import cells_of, check_bins, checked_faces, column, first_spoiled, number_of
+from .one_id import OneIdTokenizer
+from .vertex_numbers import cells_of, number_of
 from .winding import edges_of, oriented
 
 # Released role ids: after the three special ones come BREAK, a strip's first three vertices (x, y, z) and the later ones.
@@ -32,27 +32,18 @@ BREAK_ROLE, START_ROLE, LATER_ROLE = 3, 4, 7
 STRIP_START = 9  # ids of a strip's first face
 
 
-class AdjacentTokenizer:
+class AdjacentTokenizer(OneIdTokenizer):
     """One id to a step, three for a face that continues a strip. Lossy: faces come back, their orientation does not.
 
     With `orient` decoding makes windings consistent and turns components outward (see `winding.oriented`); without, the corners of each
     face run from the lowest to the highest vertex.
     """
 
-    width = 1
-    spell = 1
     lossy = True
-    places = None
-    offsets = None
 
     def __init__(self, bins: int = BINS, orient: bool = False) -> None:
         check_bins(bins)
         self.bins, self.vocab, self.orient = bins, bins + 1, orient
-
-    @property
-    def shifts(self) -> Float[Tensor, "1 vocab 3"]:
-        """No id has a place of its own: which axis it is on depends on those before."""
-        return torch.zeros(1, self.vocab, 3)
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n 1"]:
         """ValueError for corners outside of the bins, degenerate and repeated faces."""

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int, Integer
-from torch import Tensor
+from jaxtyping import Int, Integer
 
 from meshgpt.mesh import BINS, canonical_of, weld
 
 from . import draco_file, meshopt_file, obj_text
+from .checks import check_bins, check_corners, check_width, first_spoiled
 from .file_reading import Problem, Reading
 from .interface import Grammar
 from .meshopt_grammar import MeshoptGrammar
 from .obj_grammar import ObjGrammar
+from .one_id import OneIdTokenizer
 
 
 class Format(NamedTuple):
@@ -40,44 +40,29 @@ FORMATS = {
 }
 
 
-class CodecTokenizer:
+class CodecTokenizer(OneIdTokenizer):
     """One id a byte; lossless. `kind` is one of FORMATS."""
 
     kind = "meshopt"
     vocab = 256
-    width = 1
-    spell = 1
-    lossy = False
-    places = None
-    offsets = None
 
     def __init__(self, bins: int = BINS) -> None:
-        if not 2 <= bins <= 1024:
-            raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
+        check_bins(bins)
         self.bins = bins
-
-    @property
-    def shifts(self) -> Float[Tensor, "1 vocab 3"]:
-        """Zeros: a byte says nothing about a place."""
-        return torch.zeros(1, self.vocab, 3)
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n 1"]:
         """ValueError on corners out of range, on a face that touches a vertex twice, and on one that is there twice."""
-        if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
-            raise ValueError(
-                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
-            )
+        check_corners(corners, self.bins)
         vertices, faces = weld(corners)
-        bad = _first_bad(faces)
-        if bad is not None:
-            raise ValueError(f"face {bad} touches a vertex twice or is there twice; pass canonical(corners)")
+        spoiled = first_spoiled(faces)
+        if spoiled:
+            raise ValueError(f"face {spoiled[0]} touches a vertex twice or is there twice; pass canonical(corners)")
         data = FORMATS[self.kind].write(vertices, faces, self.bins)
         return np.frombuffer(data, np.uint8).astype(np.int64)[:, None]
 
     def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
         """Canonical corners. ValueError where the ids are no whole file; when not `strict`, the faces before (none, of draco)."""
-        if ids.ndim != 2 or ids.shape[1] != self.width:
-            raise ValueError(f"ids of shape {ids.shape} are no bytes; pass an array of shape (bytes, 1)")
+        check_width(ids, self.width, "bytes", "bytes")
         flat = ids[:, 0]
         wrong = np.flatnonzero((flat < 0) | (flat >= self.vocab))
         problem = None
@@ -123,21 +108,6 @@ class ObjTokenizer(CodecTokenizer):
 
 def _cut(reading: Reading) -> tuple[Reading, Problem]:
     """What comes before the first face that touches a vertex twice or repeats another, and what is wrong with that face."""
-    bad = _first_bad(weld(reading.vertices[reading.faces])[1])
+    bad, _ = first_spoiled(weld(reading.vertices[reading.faces])[1])
     problem = Problem(reading.start(bad), f"face {bad} touches a vertex twice or repeats an earlier face")
     return reading._replace(faces=reading.faces[:bad]), problem
-
-
-def _first_bad(faces: Int[np.ndarray, "f 3"]) -> int | None:
-    """The first face that touches a vertex twice or stands on the same three vertices as an earlier one."""
-    a, b, c = faces.T
-    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
-    middle, reach = a + b + c - low - high, int(high.max(initial=0)) + 1
-    keys = (low * reach + middle) * reach + high
-    bad = (low == middle) | (middle == high)
-    ranked = np.sort(keys)
-    if (ranked[1:] == ranked[:-1]).any():
-        again = np.ones(len(keys), dtype=bool)
-        again[np.unique(keys, return_index=True)[1]] = False
-        bad |= again
-    return int(bad.argmax()) if bad.any() else None

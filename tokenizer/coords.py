@@ -19,7 +19,8 @@ from torch import Tensor
 
 from meshgpt.mesh import BINS
 
-from .interface import Grammar, Steering, whole_steps
+from .checks import check_bins, check_corners, check_width, whole_steps
+from .interface import Grammar, Steering
 
 SORTED_AXES = (1, 2, 0)
 AXES_BACK = (2, 0, 1)
@@ -35,8 +36,7 @@ class CoordsTokenizer:
     offsets = None
 
     def __init__(self, bins: int = BINS) -> None:
-        if not 2 <= bins <= 1024:
-            raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
+        check_bins(bins)
         self.bins = self.vocab = bins
 
     @property
@@ -48,16 +48,12 @@ class CoordsTokenizer:
         return shifts
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
-        if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
-            raise ValueError(
-                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
-            )
+        check_corners(corners, self.bins)
         return corners[:, :, SORTED_AXES].reshape(-1, 9).astype(np.int64)
 
     def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
         """ValueError on a wrong width, or on an id out of range; when not `strict`, the faces before that id."""
-        if ids.ndim != 2 or ids.shape[1] != self.width:
-            raise ValueError(f"ids of shape {ids.shape} are no faces of nine coordinates; pass an array of shape (faces, 9)")
+        check_width(ids, self.width, "faces of nine coordinates", "faces")
         ids = whole_steps(ids, self.vocab, "bin", strict)
         return ids.reshape(-1, 3, 3)[:, :, AXES_BACK].astype(np.int64)
 

@@ -86,15 +86,3 @@ class MeshTokenizer(Protocol):
     def grammar(self) -> Grammar:
         """ValueError where ids cannot be judged one by one (an entropy coder's bytes)."""
         ...
-
-
-def whole_steps(ids: Integer[np.ndarray, "n width"], vocab: int, what: str, strict: bool) -> Integer[np.ndarray, "m width"]:
-    """For tokenizers whose step is a face: all steps, or ValueError at the first id that is no `what`; when not `strict`, those before."""
-    wrong = (ids < 0) | (ids >= vocab)
-    if not wrong.any():
-        return ids
-    face, slot = np.argwhere(wrong)[0]
-    if strict:
-        said = f"END (id {vocab})" if ids[face, slot] == vocab else f"id {ids[face, slot]}"
-        raise ValueError(f"{said} of face {face}, slot {slot} is no {what}; cut the sequence there with ids[:{face}], or pass strict=False")
-    return ids[:face]

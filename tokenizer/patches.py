@@ -26,15 +26,15 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, Integer
-from torch import Tensor
+from jaxtyping import Bool, Int, Integer
 
 from meshgpt.mesh import BINS, canonical
 
+from .checks import check_bins, checked_faces, column, first_spoiled
 from .face_memory import FaceMemory
 from .interface import Grammar, Steering
-from .vertex_numbers import cells_of, check_bins, checked_faces, column, first_spoiled, number_of
+from .one_id import OneIdTokenizer
+from .vertex_numbers import cells_of, number_of
 
 SIDE = 16  # cells on each axis of a block
 FLAT = 8  # up to so many blocks on each axis there are no regions
@@ -84,14 +84,8 @@ class Bases(NamedTuple):
         return cls(offsets, start, start + regions, start + 2 * regions, start + 3 * regions)
 
 
-class PatchesTokenizer:
+class PatchesTokenizer(OneIdTokenizer):
     """One id to a step; lossless, orientation included, for any canonical corners."""
-
-    width = 1
-    spell = 1
-    lossy = False
-    places = None
-    offsets = None
 
     def __init__(self, bins: int = BINS) -> None:
         check_bins(bins)
@@ -99,11 +93,6 @@ class PatchesTokenizer:
         self.sides = Sides.of(bins)
         self.bases = Bases.of(self.sides)
         self.vocab = self.bases.fan + 2
-
-    @property
-    def shifts(self) -> Float[Tensor, "1 vocab 3"]:
-        """No id has a place of its own."""
-        return torch.zeros(1, self.vocab, 3)
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n 1"]:
         """ValueError for corners outside of the bins, degenerate and repeated faces."""

@@ -26,9 +26,10 @@ from meshgpt.conditioners import PointCloudConfig, fourier
 from meshgpt.mesh import BINS, canonical, weld
 from meshgpt.transformer import Transformer, TransformerConfig
 
+from .checks import check_corners, check_width, whole_steps
 from .decoder import DecoderConfig, FaceDecoder
 from .face_grammar import FaceGrammar
-from .interface import Grammar, whole_steps
+from .interface import Grammar
 from .quantizer import Quantizer
 from .room import Room
 
@@ -204,10 +205,7 @@ class VQVAETokenizer:
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
         if not len(corners):
             return np.zeros((0, self.width), dtype=np.int64)
-        if corners.min() < 0 or corners.max() >= self.bins:
-            raise ValueError(
-                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
-            )
+        check_corners(corners, self.bins)
         faces = pad_faces([corners]).to(self._device)
         return self.network.encode(faces)[0].cpu().numpy()
 
@@ -216,8 +214,7 @@ class VQVAETokenizer:
 
         ValueError on a wrong width, or on an id out of range; when not `strict`, the faces before that id.
         """
-        if ids.ndim != 2 or ids.shape[1] != self.width:
-            raise ValueError(f"ids of shape {ids.shape} are no faces of {self.width} codes; pass an array of shape (faces, {self.width})")
+        check_width(ids, self.width, f"faces of {self.width} codes", "faces")
         ids = whole_steps(ids, self.vocab, "code", strict)
         if not len(ids):
             return np.zeros((0, 3, 3), dtype=np.int64)

@@ -25,13 +25,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int, Integer
-from torch import Tensor
+from jaxtyping import Int, Integer
 
 from meshgpt.mesh import BINS
 
+from .checks import check_bins, check_corners, check_width
 from .interface import Grammar
+from .one_id import OneIdTokenizer
 from .walk_grammar import WalkGrammar
 from .walk_words import moves_by_shift, tree, walk_through, words
 
@@ -50,33 +50,18 @@ WRONGS = (
 )
 
 
-class WalkTokenizer:
+class WalkTokenizer(OneIdTokenizer):
     """Fewer than one id a face, each up to 16 moves or a coordinate; lossless."""
 
-    width = 1
-    spell = 1
-    lossy = False
-    places = None
-    offsets = None
-
     def __init__(self, bins: int = BINS) -> None:
-        if not 2 <= bins <= 1024:
-            raise ValueError(f"{bins} bins do not fit; use 2 to 1024")
+        check_bins(bins)
         self.bins, self.vocab = bins, 3 * bins + len(words().ends) - 1
-
-    @property
-    def shifts(self) -> Float[Tensor, "1 vocab 3"]:
-        """An id is no place of its own."""
-        return torch.zeros(1, self.vocab, 3)
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
         """ValueError on corners out of range, and on a face that is degenerate or was there before."""
         from .walk_kernels import fewest_ids, symbols_of
 
-        if corners.size and not (corners.min() >= 0 and corners.max() < self.bins):
-            raise ValueError(
-                f"corners run from {corners.min()} to {corners.max()}; with {self.bins} bins they must lie in 0 .. {self.bins - 1}"
-            )
+        check_corners(corners, self.bins)
         x, y, z = np.moveaxis(corners.astype(np.int32), 2, 0)
         symbols, wrong, face = symbols_of(y << 20 | z << 10 | x, self.bins, *moves_by_shift())
         if wrong:
@@ -90,8 +75,7 @@ class WalkTokenizer:
         """
         from .walk_kernels import faces_of
 
-        if ids.ndim != 2 or ids.shape[1] != 1:
-            raise ValueError(f"ids of shape {ids.shape} are no walk; pass an array of shape (ids, 1)")
+        check_width(ids, self.width, "walk", "ids")
         walk, wrong, at, valid = walk_through(ids[:, 0], self.bins)
         if wrong and strict:
             cut = f"cut the sequence with ids[:{valid}]"
