@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from meshgpt.memory import RunningMemory
 from meshgpt.steps import Seen, StepModel
 from meshgpt.tokenizer.interface import Grammar, State, Steering
 
@@ -126,7 +125,7 @@ def generate(
     """
     writer = _Writer(network, seen, blank, sampling)
     rows = [_Row(number, grammar, seed, judges[number] if judges else None) for number, seed in enumerate(seeds)]
-    for step in range(sampling.max_faces):
+    for step in range(network.most_steps(sampling.max_faces)):
         for row in rows:
             row.wrote = False
         asking = [row for row in rows if row.running and not (row.ways and row.decide(grammar))]
@@ -249,10 +248,10 @@ class _Writer:
     def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
         self.network, self.sampling = network, sampling
         self.width, self.spell, self.end = network.config.width, network.config.spell, network.config.vocab
+        self.device = seen.prefix.vectors.device
         self.guided = blank is not None and sampling.guidance != 1
-        self.seen = seen.joined(blank) if self.guided else seen
-        self.cache, self.hidden = network.begin(self.seen, sampling.max_faces)
-        self.memory = RunningMemory(len(self.hidden), self.width, network.depth.shifts, network.config.bins, self.hidden.device)
+        self.rows = len(seen.prefix.vectors)
+        self.writing = network.writing(seen.joined(blank) if self.guided else seen, sampling.max_faces)
 
     @torch.inference_mode()
     def pick(
@@ -265,10 +264,8 @@ class _Writer:
 
     def _logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         if self.guided:
-            rows = torch.cat([rows, rows + len(self.hidden) // 2])
-        rows, opened = rows.to(self.hidden.device), self._doubled(opened)
-        memory = self.memory.within_step(opened, rows)
-        logits = self.network.slot_logits(self.hidden[rows], opened, memory, self.seen.select(rows)).cpu()
+            rows = torch.cat([rows, rows + self.rows])
+        logits = self.writing.logits(rows.to(self.device), self._doubled(opened)).cpu()
         if not self.guided:
             return logits
         wanted, blank = logits.log_softmax(-1).chunk(2)
@@ -277,11 +274,8 @@ class _Writer:
     @torch.inference_mode()
     def take(self, ids: Int[np.ndarray, "b w"]) -> None:
         """Go on behind a step of every row."""
-        step = self._doubled(torch.from_numpy(ids))
-        self.memory.advance(step)
-        if self.cache.length < self.cache.capacity:
-            self.hidden = self.network.read_step(step, self.seen, self.cache)
+        self.writing.take(self._doubled(torch.from_numpy(ids)))
 
     def _doubled(self, ids: Int[Tensor, "o *w"]) -> Int[Tensor, "p *w"]:
-        ids = ids.to(self.hidden.device)
+        ids = ids.to(self.device)
         return torch.cat([ids, ids]) if self.guided else ids

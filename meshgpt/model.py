@@ -20,6 +20,7 @@ from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.coverage import Coverage
+from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.generate import Sampling, generate
 from meshgpt.judge import CloudJudge
 from meshgpt.memory import shifted
@@ -27,7 +28,7 @@ from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
 from meshgpt.metrics import fit_to_cloud
 from meshgpt.precision import fast_float32
 from meshgpt.steps import Seen, StepModel, StepModelConfig
-from meshgpt.tokenizer import TOKENIZERS, VQVAE, VQVAEConfig, VQVAETokenizer, build, describe
+from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 
 SMALL = 8_192
@@ -55,7 +56,7 @@ class Sample:
 class MeshGPT:
     """A model ready to generate; on a GPU where there is one, unless `device` says otherwise."""
 
-    def __init__(self, tokenizer: MeshTokenizer, network: StepModel, device: str | torch.device | None = None) -> None:
+    def __init__(self, tokenizer: MeshTokenizer, network: StepModel | GateModel, device: str | torch.device | None = None) -> None:
         self.tokenizer, self.network = tokenizer, network
         if device is not None:
             self.to(device)
@@ -77,7 +78,7 @@ class MeshGPT:
         if config.get("kind") != "meshgpt":
             raise ValueError(f"{found.config} describes a {config.get('kind')!r}, no whole model; pass the folder of a trained transformer")
         tokenizer = build(checkpoint.part(config, "tokenizer", found))
-        network = StepModel(checkpoint.from_json(StepModelConfig, checkpoint.part(config, "steps", found), "steps"))
+        network = build_network(tokenizer, checkpoint.part(config, "steps", found))
         _fill(tokenizer, network, found)
         fast_float32()
         return cls(tokenizer, network.eval(), device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -140,7 +141,7 @@ class MeshGPT:
 
     def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
         """About where the corners of steps, or of what is there of them, are in the cube; the decoder may move them by a bin or two."""
-        bins = shifted(torch.from_numpy(ids).unflatten(1, (-1, self.tokenizer.spell)), self.network.depth.shifts.cpu())
+        bins = shifted(torch.from_numpy(ids).unflatten(1, (-1, self.tokenizer.spell)), self.tokenizer.shifts)
         return (bins.double().numpy() + 0.5) / self.tokenizer.bins - 0.5
 
     def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
@@ -158,10 +159,12 @@ class MeshGPT:
         yield from generate(self.network, seen, blank, self._grammar(shown, sampling), seeds, sampling, judges)
 
     def _grammar(self, shown: Float[np.ndarray, "p 6"], sampling: Sampling) -> Grammar:
-        if not isinstance(self.tokenizer, VQVAETokenizer):
-            return self.tokenizer.grammar()
         points = shown[:, :3].astype(np.float64) if sampling.bounds == "cloud" else None
-        return self.tokenizer.grammar(sampling.edges == "manifold", points)
+        if isinstance(self.tokenizer, GatesTokenizer):
+            return self.tokenizer.grammar(sampling.edges == "manifold", points, sampling.max_faces)
+        if isinstance(self.tokenizer, VQVAETokenizer):
+            return self.tokenizer.grammar(sampling.edges == "manifold", points)
+        return self.tokenizer.grammar()
 
     def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
         dropped = torch.tensor([drop], device=points.device)
@@ -175,6 +178,13 @@ class MeshGPT:
         mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
         return Sample(mesh, seed, len(ids), ended, dropped, distance)
+
+
+def build_network(tokenizer: MeshTokenizer, sizes: dict[str, Any]) -> StepModel | GateModel:
+    """The untrained network that writes the steps of a tokenizer, as its config describes it."""
+    if isinstance(tokenizer, GatesTokenizer):
+        return GateModel(checkpoint.from_json(GateModelConfig, sizes, "steps"))
+    return StepModel(checkpoint.from_json(StepModelConfig, sizes, "steps"))
 
 
 def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:
@@ -221,14 +231,14 @@ def read_tokenizer(place: str) -> MeshTokenizer:
     return tokenizer
 
 
-def _tensors(tokenizer: MeshTokenizer, network: StepModel) -> dict[str, Tensor]:
+def _tensors(tokenizer: MeshTokenizer, network: StepModel | GateModel) -> dict[str, Tensor]:
     tensors = {f"steps.{name}": value for name, value in checkpoint.tensors_of(network).items()}
     if isinstance(tokenizer, VQVAETokenizer):
         tensors |= {f"tokenizer.{name}": value for name, value in checkpoint.tensors_of(tokenizer.network).items()}
     return tensors
 
 
-def _fill(tokenizer: MeshTokenizer, network: StepModel, found: Checkpoint) -> None:
+def _fill(tokenizer: MeshTokenizer, network: StepModel | GateModel, found: Checkpoint) -> None:
     weights: dict[str, Any] = {"steps.": {}, "tokenizer.": {}}
     for name, value in found.read_weights().items():
         part = next((part for part in weights if name.startswith(part)), None)

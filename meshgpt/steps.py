@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
 from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
-from meshgpt.memory import Memory, remember
+from meshgpt.memory import Memory, RunningMemory, remember
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
 
 IGNORED = -100
@@ -153,3 +153,32 @@ class StepModel(nn.Module):
         slot = opened.shape[1]
         (logits,) = self.depth(hidden, opened[:, None], memory, seen.places, range(slot, slot + 1))
         return logits[:, 0]
+
+    def most_steps(self, faces: int) -> int:
+        """Steps that may be written for so many faces."""
+        return faces
+
+    def writing(self, seen: Seen, faces: int) -> Writing:
+        """Rows that are about to be written, each with so many faces at most."""
+        return Writing(self, seen, faces)
+
+
+class Writing:
+    """Rows that are being written: the cache, the memory, and the hidden vector that writes the open step."""
+
+    def __init__(self, network: StepModel, seen: Seen, faces: int) -> None:
+        self.network, self.seen = network, seen
+        self.cache, self.hidden = network.begin(seen, network.most_steps(faces))
+        config = network.config
+        self.memory = RunningMemory(len(self.hidden), config.width, network.depth.shifts, config.bins, self.hidden.device)
+
+    def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
+        """Of the slot after the `opened` ids of the rows' open steps."""
+        memory = self.memory.within_step(opened, rows)
+        return self.network.slot_logits(self.hidden[rows], opened, memory, self.seen.select(rows))
+
+    def take(self, ids: Int[Tensor, "b w"]) -> None:
+        """Go on behind a step of every row; rows that have ended may hold anything."""
+        self.memory.advance(ids)
+        if self.cache.length < self.cache.capacity:
+            self.hidden = self.network.read_step(ids, self.seen, self.cache)

@@ -9,6 +9,7 @@ from meshgpt.checkpoint import from_json, to_json
 from .adjacent import AdjacentTokenizer
 from .codec import DracoTokenizer, MeshoptTokenizer, ObjTokenizer
 from .coords import CoordsTokenizer
+from .gates import GatesTokenizer
 from .interface import MeshTokenizer
 from .patches import PatchesTokenizer
 from .vqvae import VQVAE, VQVAEConfig, VQVAETokenizer
@@ -17,6 +18,7 @@ from .walk import WalkTokenizer
 TOKENIZERS = {
     "coords": CoordsTokenizer,
     "vqvae": VQVAETokenizer,
+    "gates": GatesTokenizer,
     "walk": WalkTokenizer,
     "patches": PatchesTokenizer,
     "adjacent": AdjacentTokenizer,

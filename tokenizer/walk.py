@@ -82,10 +82,15 @@ class WalkTokenizer(OneIdTokenizer):
             if at == len(ids):
                 raise ValueError(f"the {len(ids)} ids end inside a face; go on, or {cut}")
             raise ValueError(f"id {ids[at, 0]} at place {at} {WRONGS[wrong].format(last=self.vocab - 1)}; {cut}")
-        return _corners(_sorted(faces_of(walk)))
+        return corners_in_order(faces_of(walk))
 
     def grammar(self) -> Grammar:
         return WalkGrammar(self.bins)
+
+
+def corners_in_order(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3 3"]:
+    """Canonical corners of faces of vertices (y << 20 | z << 10 | x)."""
+    return _corners(_sorted(faces))
 
 
 def _sorted(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from meshgpt.checkpoint import load_into, tensors_of
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
+from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.model import MeshGPT, read_tokenizer
 from meshgpt.steps import StepModel, StepModelConfig
+from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import MeshTokenizer
 from meshgpt.tokenizer.vqvae import VQVAETokenizer
 from meshgpt.transformer import TransformerConfig
@@ -118,8 +120,14 @@ def run(options: TransformerOptions) -> dict[str, float]:
     )
 
 
-def new_network(tokenizer: MeshTokenizer, sizes: Sizes) -> StepModel:
+def new_network(tokenizer: MeshTokenizer, sizes: Sizes) -> StepModel | GateModel:
     """An untrained model for the steps of this tokenizer."""
+    if isinstance(tokenizer, GatesTokenizer):
+        return GateModel(
+            GateModelConfig(
+                tokenizer.bins, sizes.body, sizes.cloud, sizes.surroundings, sizes.depth_dim, sizes.depth_hidden, sizes.depth_layers
+            )
+        )
     has_places = tokenizer.places is not None
     fixed = {"vocab": tokenizer.vocab, "width": tokenizer.width, "spell": tokenizer.spell, "has_places": has_places, "bins": tokenizer.bins}
     network = StepModel(StepModelConfig(**fixed, **vars(sizes)))

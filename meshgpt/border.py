@@ -1,0 +1,109 @@
+"""What the next vertex of a walk is placed upon: the gate, the border around it, and the vertices that the border offers.
+
+    p --> a --> b --> n        the border; the next face stands over the gate a --> b, whose face's third corner is c
+           \\   /
+            \\ /
+             c
+
+It knows ids and positions, and asks the tokenizer's walk. It does not know networks.
+
+b  rows      t  steps      k  candidates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from meshgpt.tokenizer.gates import GatesTokenizer
+
+CANDIDATES = 16
+STAGES = 4
+
+
+class Border(NamedTuple):
+    """Before each step. `stage` 0 is a vertex over a gate; 1, 2, 3 are those of a face of its own, whose earlier ones are a and b.
+
+    corners     a, b, c, p, n in the cube
+    candidates  ids of vertices of the border, the nearest ones, p and n first; `there` says which are real
+    positions   theirs, in the cube
+    """
+
+    corners: Float[Tensor, "b t 5 3"]
+    stage: Int[Tensor, "b t"]
+    candidates: Int[Tensor, "b t k 3"]
+    there: Bool[Tensor, "b t k"]
+    positions: Float[Tensor, "b t k 3"]
+
+    def to(self, device: torch.device) -> Border:
+        return Border(*(part.to(device) for part in self))
+
+    def select(self, rows: Tensor) -> Border:
+        return Border(*(part[rows] for part in self))
+
+
+def border_of(
+    tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found: Int[np.ndarray, "b t k"]
+) -> Border:
+    """From what the walk says, in places (y << 20 | z << 10 | x)."""
+    there = found >= 0
+    return Border(
+        torch.from_numpy(_in_cube(frames[..., :5], tokenizer.bins)),
+        torch.from_numpy(frames[..., 5].astype(np.int64)),
+        torch.from_numpy(tokenizer.spelled(np.where(there, found, 0).reshape(-1)).reshape(*found.shape, 3)),
+        torch.from_numpy(there),
+        torch.from_numpy(_in_cube(np.where(there, found, 0), tokenizer.bins)),
+    )
+
+
+def _in_cube(places: Int[np.ndarray, "*n"], bins: int) -> Float[np.ndarray, "*n 3"]:
+    cells = np.stack([places & 1023, places >> 20, places >> 10 & 1023], -1)
+    return ((cells + 0.5) / bins - 0.5).astype(np.float32)
+
+
+def borders_along(tokenizer: GatesTokenizer, ids: Int[Tensor, "b t 3"], lengths: Int[Tensor, "b"]) -> Border:
+    """Before each of t + 1 steps of whole sequences; behind a row's end, what is there at its end."""
+    from meshgpt.tokenizer.gate_kernels import frames_along
+
+    rows, steps = ids.shape[:2]
+    frames, found = np.zeros((rows, steps + 1, 6), np.int32), np.full((rows, steps + 1, CANDIDATES), -1, np.int32)
+    for row, (sequence, length) in enumerate(zip(ids.cpu().numpy(), lengths.tolist(), strict=True)):
+        places, _ = tokenizer.places_of(sequence[:length])
+        frames[row, : length + 1], found[row, : length + 1] = frames_along(places, tokenizer.bins, CANDIDATES)
+    return border_of(tokenizer, frames, found).to(ids.device)
+
+
+class RunningBorder:
+    """The same, step by step, for generation."""
+
+    def __init__(self, tokenizer: GatesTokenizer, rows: int, faces: int, device: torch.device) -> None:
+        from meshgpt.tokenizer.gate_kernels import beginning
+
+        self.tokenizer, self.device = tokenizer, device
+        self.walks = [beginning(tokenizer.bins, faces + 1) for _ in range(rows)]
+        self.now = self._look()
+
+    def _look(self) -> Border:
+        from meshgpt.tokenizer.gate_kernels import frame_of
+
+        frames, found = np.zeros((len(self.walks), 1, 6), np.int32), np.full((len(self.walks), 1, CANDIDATES), -1, np.int32)
+        for row, walk in enumerate(self.walks):
+            frame_of(walk, frames[row, 0], found[row, 0])
+        return border_of(self.tokenizer, frames, found).to(self.device)
+
+    def advance(self, ids: Int[np.ndarray, "b 3"]) -> None:
+        """Take in a whole step; a row whose step is no vertex and no SKIP (it has ended) stays as it is."""
+        from meshgpt.tokenizer.gate_kernels import step
+        from meshgpt.tokenizer.walk_machine import new_log
+
+        log = new_log(2)
+        for walk, row in zip(self.walks, ids, strict=True):
+            places, count = self.tokenizer.places_of(row[None])
+            if count:
+                step(walk, log, places[0])
+        self.now = self._look()

@@ -1,0 +1,287 @@
+"""The depth decoder of gate tokens: a hidden vector and the gate in, the ids of the next vertex out, coarse to fine.
+
+Each id is a block of the cube, so it is judged by where that block is: on each axis (as a digit), along the gate, on the surface of
+the cloud; and vertices of the border by the faces that they would make.
+
+b  rows   t  steps   s  slots   v  ids of a slot   d  width of the model   e  width of this network   c  width of an id's code   k  candidates
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meshgpt.border import STAGES, Border
+from meshgpt.conditioners import fourier
+from meshgpt.depth import NEAREST, PLANES, TOUCHES, Places, _quadric, _squared_apart
+from meshgpt.gate_geometry import ANGLES, BUCKETS, FIXED, NEARNESS, SCALED, Gate, between, beyond, buckets, gate_of, local, nearness
+from meshgpt.transformer import SwiGLU
+
+# A vertex of the border is right about every other time; training starts from there.
+OFFERED = 1.0
+REFERENCES = 8
+USES = 4
+AROUND = 24
+FAN = len(ANGLES) * (len(SCALED) + len(FIXED)) * len(NEARNESS)
+FRAME = 27 + 9 + 1 + 9 + 6 + STAGES + FAN
+OFFER = 18 + 3 * len(NEARNESS)
+
+
+@dataclass(frozen=True)
+class GateDecoderConfig:
+    """`sides` are the blocks on an axis at each level, `skip` is the id that leaves a gate without a face, and END comes after it."""
+
+    bins: int
+    sides: tuple[int, int, int]
+    skip: int
+    model: int = 256
+    dim: int = 192
+    hidden: int = 256
+    layers: int = 2
+    code: int = 64
+    surroundings: int = 64
+    offer: int = 48
+
+
+class Standing(NamedTuple):
+    """What a vertex is written from: the vector of its step, the gate, what the border offers, and the uses of coarse blocks."""
+
+    base: Float[Tensor, "b t e"]
+    gate: Gate
+    offers: Float[Tensor, "b t k w"]
+    border: Border
+    uses: Int[Tensor, "b t v"]
+
+    def select(self, rows: Tensor) -> Standing:
+        return Standing(self.base[rows], Gate(*(part[rows] for part in self.gate)), self.offers[rows], self.border.select(rows), self.uses[rows])
+
+
+class GateEmbedding(nn.Module):
+    """The gate, and what is around it, as one vector."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(FRAME, 128), nn.Linear(128, width)
+
+    def forward(self, features: Float[Tensor, "b t n"]) -> Float[Tensor, "b t w"]:
+        return self.leave(functional.silu(self.enter(features)))
+
+
+def frame_features(border: Border, gate: Gate, field: Float[Tensor, "b g g g"]) -> Float[Tensor, "b t n"]:
+    """Place, directions and length of the gate; where the border goes on; and where the surface does."""
+    around = border.corners[:, :, 2:]
+    there = local(gate, around)
+    parts = [
+        fourier(2 * gate.middle, 4),
+        gate.axes.flatten(2),
+        gate.length.log(),
+        torch.tanh(there / gate.length[..., None]).flatten(2),
+        (there[:, :, 1:] * 4).flatten(2),
+        functional.one_hot(border.stage.clamp(max=STAGES - 1), STAGES).float(),
+        beyond(gate, field),
+    ]
+    return torch.cat(parts, -1)
+
+
+def offer_features(border: Border, gate: Gate, field: Float[Tensor, "b g g g"]) -> Float[Tensor, "b t k n"]:
+    """What face each candidate would make."""
+    at = border.positions
+    there, length = local(gate, at), gate.length[..., None]
+    far = there.norm(dim=-1, keepdim=True)
+    a, b = border.corners[:, :, None, 0], border.corners[:, :, None, 1]
+    turn = functional.normalize(there[..., 1:], dim=-1)
+    at_a, at_b = functional.normalize(at - a, dim=-1), functional.normalize(at - b, dim=-1)
+    e = gate.axes[:, :, None, 0]
+    cosines = torch.stack([(at_a * e).sum(-1), -(at_b * e).sum(-1), (at_a * at_b).sum(-1)], -1)
+    high = there[..., 1:].norm(dim=-1, keepdim=True)
+    p, n = (((at - border.corners[:, :, None, which]).abs().amax(-1) < 1e-6)[..., None].float() for which in (3, 4))
+    over = (border.stage == 0)[:, :, None, None].expand_as(p).float()
+    near = [nearness(field, way) for way in ((at + a + b) / 3, (at + a) / 2, (at + b) / 2)]
+    sizes = [torch.tanh(there / length), there * 4, far.clamp(min=1e-3).log(), (far / length).log1p(), (high / length).log1p()]
+    return torch.cat([*sizes, turn, cosines, p, n, p * n, over, *near], -1)
+
+
+class GateDecoder(nn.Module):
+    def __init__(self, config: GateDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, levels = config.dim, len(config.sides)
+        sizes = [side**3 for side in config.sides]
+        self.base = nn.Linear(config.model, dim)
+        self.gate = GateEmbedding(dim)
+        self.slot = nn.Parameter(torch.zeros(levels, dim))
+        self.codes = nn.ModuleList(nn.Embedding(size, dim) for size in sizes[:-1])
+        self.seen_place = nn.Linear(config.surroundings, dim, bias=False)
+        self.seen_block = nn.Linear(6 + len(NEARNESS), dim)
+        self.offer = nn.Linear(OFFER, config.offer)
+        self.offered = nn.Linear(config.offer, dim)
+        self.norms = nn.ModuleList(nn.RMSNorm(dim, eps=1e-6) for _ in range(config.layers + 1))
+        self.layers = nn.ModuleList(SwiGLU(dim, config.hidden) for _ in range(config.layers))
+        self.query = _weights(levels, dim, config.code)
+        self.answers = nn.ParameterList(torch.randn(size, config.code) * config.code**-0.5 for size in sizes)
+        self.bias = nn.ParameterList(torch.zeros(size) for size in sizes)
+        self.ask = _zeros(levels, dim, config.offer)
+        self.plain = _zeros(levels, config.offer)
+        self.apart = _zeros(levels, dim, 3 * (2 * config.bins - 1))
+        self.absolute = nn.ParameterList(torch.zeros(dim, 3 * config.bins // _block(config.sides, level)) for level in range(levels))
+        self.aligned = _zeros(levels, dim, 3 * (REFERENCES + 4))
+        self.lie = _zeros(levels, dim, 3 * BUCKETS)
+        self.support = _zeros(levels, dim, 3 * len(NEARNESS))
+        self.use = _zeros(dim, USES)
+        self.query_place = nn.Parameter(torch.randn(dim, config.surroundings) * dim**-0.5)
+        self.touch = _zeros(levels - 1, dim, 2 * len(TOUCHES) + len(PLANES))
+        self.stop = nn.Linear(dim, 2)
+
+    def stand(
+        self,
+        hidden: Float[Tensor, "b t d"],
+        features: Float[Tensor, "b t n"],
+        border: Border,
+        uses: Int[Tensor, "b t v"],
+        field: Float[Tensor, "b g g g"],
+    ) -> Standing:
+        """What the ids of a step are written from, whichever they are."""
+        gate = gate_of(border)
+        offers = functional.silu(self.offer(offer_features(border, gate, field)))
+        base = self.base(hidden) + self.gate(features)
+        base = base + self.offered(offers.masked_fill(~border.there[..., None], 0).amax(2))
+        return Standing(base, gate, offers, border, uses)
+
+    def forward(
+        self, standing: Standing, ids: Int[Tensor, "b t seen"], places: Places, field: Float[Tensor, "b g g g"], slot: int
+    ) -> Float[Tensor, "b t v"]:
+        """Logits of a slot, with the ids before it (and more) known; of slot 0 with SKIP and END behind the blocks."""
+        gate, border = standing.gate, standing.border
+        start = self._start(ids, slot)
+        x = self._think(standing.base + self.slot[slot] + self._before(ids, gate, start, places, field, slot))
+        logits = (x @ self.query[slot] @ self.answers[slot].T).float() + self.bias[slot]
+        logits = logits + self._by_digits(x, border, gate, start, places, slot)
+        logits = logits + self._by_gate(x, gate, field, self._blocks(start, slot), slot)
+        logits = logits + self._by_offers(x, standing.offers, border, ids, logits.shape[-1], slot)
+        if slot:
+            return logits + self._by_touch(x, places, ids, start, slot)
+        logits = logits + ((x @ self.query_place) @ places.vectors[places.rows].transpose(1, 2)).float()
+        logits = logits + (x @ self.use).float().gather(-1, standing.uses)
+        return torch.cat([logits, self.stop(x).float()], -1)
+
+    def _think(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b t e"]:
+        for norm, layer in zip(self.norms, self.layers, strict=False):
+            x = x + layer(norm(x))
+        return self.norms[-1](x)
+
+    def _start(self, ids: Int[Tensor, "b t seen"], slot: int) -> Int[Tensor, "b t 3"]:
+        """The first corner of the block so far, in bins."""
+        start = torch.zeros(*ids.shape[:2], 3, dtype=torch.long, device=ids.device)
+        for level in range(slot):
+            start = start + _digits(ids[..., level], self.config.sides[level]) * _block(self.config.sides, level)
+        return start
+
+    def _cube(self, bins: Tensor) -> Tensor:
+        return (bins + 0.5) / self.config.bins - 0.5
+
+    def _middle(self, start: Int[Tensor, "b t *k 3"], slot: int) -> Float[Tensor, "b t *k 3"]:
+        """Of the block of this slot that begins there, in the cube."""
+        return self._cube(start + (_block(self.config.sides, slot) - 1) / 2)
+
+    def _blocks(self, start: Int[Tensor, "b t 3"], slot: int) -> Float[Tensor, "b t v 3"]:
+        """The middles of the blocks that the ids stand for, in the cube."""
+        side = self.config.sides[slot]
+        within = _digits(torch.arange(side**3, device=start.device), side) * _block(self.config.sides, slot)
+        return self._middle(start[:, :, None] + within, slot)
+
+    def _before(self, ids: Tensor, gate: Gate, start: Tensor, places: Places, field: Tensor, slot: int) -> Float[Tensor, "b t e"] | float:
+        """What the ids before this slot say."""
+        if not slot:
+            return 0.0
+        known = [ids[..., level].clamp(max=self.config.sides[level] ** 3 - 1) for level in range(slot)]
+        seen = sum(self.codes[level](known[level]) for level in range(slot)) + self.seen_place(places.of_ids(known[0][..., None])[:, :, 0])
+        middle = self._middle(start, slot - 1)
+        there = local(gate, middle)
+        block = torch.cat([torch.tanh(there / gate.length), there * 4, nearness(field, middle[:, :, None])[:, :, 0]], -1)
+        return seen + self.seen_block(block)
+
+    def _by_digits(self, x: Tensor, border: Border, gate: Gate, start: Tensor, places: Places, slot: int) -> Float[Tensor, "b t v"]:
+        """Each axis by itself: where blocks are, how far from the guess, level with which corners, and what the cloud is like there."""
+        bins, side, block = self.config.bins, self.config.sides[slot], _block(self.config.sides, slot)
+        digits = torch.arange(side, device=x.device) * block
+        begin = start[..., None] + digits
+        cell = begin // block
+        scores = (x @ self.absolute[slot]).float().unflatten(-1, (3, -1)).gather(-1, cell.clamp(max=bins // block - 1))
+        guess = ((gate.guess + 0.5) * bins - 0.5).round().long()
+        apart = begin + (block - 1) // 2 - guess[..., None] + bins - 1
+        scores = scores + (x @ self.apart[slot]).float().unflatten(-1, (3, -1)).gather(-1, apart.clamp(0, 2 * bins - 2))
+        weights = (x @ self.aligned[slot]).float().unflatten(-1, (3, -1))
+        level = _references(border, bins)[..., None, :].transpose(2, 4) // block == cell[..., None]
+        scores = scores + (level * weights[..., None, :REFERENCES]).sum(-1)
+        seen = places.profile.unflatten(2, (-1, block)).mean(3)[places.rows]
+        at = cell.clamp(max=seen.shape[2] - 1).transpose(1, 2).flatten(2)
+        there = seen.gather(2, at[..., None].expand(-1, -1, -1, 4)).unflatten(2, (-1, side)).transpose(1, 2)
+        scores = scores + (there * weights[..., None, REFERENCES:]).sum(-1)
+        on_x, on_y, on_z = scores.unbind(2)
+        return (on_y[..., :, None, None] + on_z[..., None, :, None] + on_x[..., None, None, :]).flatten(2)
+
+    def _by_gate(self, x: Tensor, gate: Gate, field: Tensor, blocks: Float[Tensor, "b t v 3"], slot: int) -> Float[Tensor, "b t v"]:
+        """Along the gate, across it, and with the surface between."""
+        with torch.no_grad():
+            where = buckets(gate, blocks).transpose(2, 3)
+            near = torch.cat([between(gate, field, blocks), nearness(field, blocks)], -1)
+        lie = (x @ self.lie[slot]).float().unflatten(-1, (3, -1)).gather(-1, where).sum(2)
+        return lie + torch.einsum("btvn,btn->btv", near, (x @ self.support[slot]).float())
+
+    def _by_offers(self, x: Tensor, offers: Tensor, border: Border, ids: Tensor, size: int, slot: int) -> Float[Tensor, "b t v"]:
+        """Vertices of the border that begin as this one does raise their next ids."""
+        fits = border.there
+        for level in range(slot):
+            fits = fits & (border.candidates[..., level] == ids[:, :, None, level])
+        score = OFFERED + (torch.einsum("btkw,btw->btk", offers, x @ self.ask[slot]) + offers @ self.plain[slot]).float()
+        raised = torch.zeros(*x.shape[:2], size, device=x.device, dtype=score.dtype)
+        return raised.scatter_add(-1, border.candidates[..., slot].clamp(max=size - 1), torch.where(fits, score, 0))
+
+    def _by_touch(self, x: Tensor, places: Places, ids: Tensor, start: Tensor, slot: int) -> Float[Tensor, "b t v"]:
+        """Where would each id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
+        side, block = self.config.sides[slot], _block(self.config.sides, slot)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            if slot == 1:
+                near = places.near_ids(ids[..., 0].clamp(max=self.config.sides[0] ** 3 - 1))
+            else:
+                near = places.near_positions(self._middle(start, slot - 1), AROUND)
+            steps = (torch.arange(side, device=x.device) - (side - 1) / 2) * block / self.config.bins
+            offsets = steps[_digits(torch.arange(side**3, device=x.device), side)]
+            points, normals = near.float().split(3, -1)
+            apart = _squared_apart(points[..., :NEAREST, :], offsets)
+            planes = {count: _quadric(points[..., :count, :], normals[..., :count, :], offsets) for count in (NEAREST, *dict(PLANES))}
+            touching = [torch.exp(squared / (-2 * touch**2)) for touch in TOUCHES for squared in (apart, planes[NEAREST])]
+            touching += [torch.exp(planes[count] / (-2 * touch**2)) for count, touch in PLANES]
+        weights = (x @ self.touch[slot - 1]).float() + 1
+        return sum(weight[..., None] * how for weight, how in zip(weights.unbind(-1), touching, strict=True))
+
+
+def _references(border: Border, bins: int) -> Int[Tensor, "b t r 3"]:
+    """Corners around the gate, and where parallelograms would put the next one, in bins."""
+    a, b, c, p, n = ((border.corners + 0.5) * bins - 0.5).round().long().unbind(2)
+    return torch.stack([a, b, c, p, n, a + b - c, a + n - b, b + p - a], 2)
+
+
+def _block(sides: tuple[int, ...], level: int) -> int:
+    """Bins on an axis of a block of this level."""
+    block = 1
+    for side in sides[level + 1 :]:
+        block *= side
+    return block
+
+
+def _digits(ids: Int[Tensor, "*n"], side: int) -> Int[Tensor, "*n 3"]:
+    return torch.stack([ids % side, ids // side**2 % side, ids // side % side], -1)
+
+
+def _weights(slots: int, inward: int, outward: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(slots, inward, outward) * inward**-0.5)
+
+
+def _zeros(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(*shape))

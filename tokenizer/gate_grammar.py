@@ -1,0 +1,191 @@
+"""The grammar of gate tokens: every vertex makes a face that is not there yet; on request manifold edges, and vertices on a cloud.
+
+It knows blocks of bins and the walk. It does not know networks.
+
+v  ids of a level
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from .interface import Steering
+
+# The first numbers of a walk that are read here; see walk_machine.py.
+FACES, STAGE, GATE, CAPACITY = 2, 4, 15, 28
+# Up to so many vertices that there could be, they can be used up; there they are looked at one by one.
+FEW = 4096
+# Cells on an axis of the ground, at most.
+FINEST = 128
+
+
+class Ground(NamedTuple):
+    """Where vertices lie: `blocks` says of each block of a level which of the blocks in it hold some of the cloud's surface."""
+
+    blocks: tuple[Bool[np.ndarray, "y z x v"], ...]
+
+    @classmethod
+    def around(cls, points: Float[np.ndarray, "n 3"], sides: Sequence[int], bins: int) -> Ground:
+        """Within one and a half times the usual distance between points (and a bin) of one of them; points lie in the cube."""
+        from scipy.ndimage import distance_transform_edt
+        from scipy.spatial import KDTree
+
+        reach = math.prod(sides)
+        cells = min(reach, FINEST)
+        size = reach / cells / bins
+        at = (points + 0.5) / size - 0.5
+        free = np.ones((cells,) * 3, dtype=bool)
+        x, y, z = at.round().astype(int).clip(0, cells - 1).T
+        free[y, z, x] = False
+        spacing = float(np.median(KDTree(at).query(at, k=2)[0][:, 1])) if len(at) > 1 else 0.0
+        return cls(tuple(_blocks(distance_transform_edt(free) <= 1 + 1.5 * spacing, sides)))
+
+    def on(self, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"] | bool:
+        return self.blocks[level][block] if level < len(self.blocks) else True
+
+
+def _blocks(cells: Bool[np.ndarray, "y z x"], sides: Sequence[int]) -> list[Bool[np.ndarray, "y z x v"]]:
+    """Of each level whose blocks are not smaller than the cells."""
+    levels, above = [], 1
+    for side in sides:
+        if above * side > len(cells):
+            break
+        size = len(cells) // (above * side)
+        any_in = cells.reshape(above * side, size, above * side, size, above * side, size).any((1, 3, 5))
+        within = any_in.reshape(above, side, above, side, above, side).transpose(0, 2, 4, 1, 3, 5)
+        levels.append(within.reshape(above, above, above, side**3))
+        above *= side
+    return levels
+
+
+class GateState(NamedTuple):
+    """The walk so far and its steps (a walk is never changed), the ids of the open step, and where a face of its own may begin."""
+
+    walk: Int[np.ndarray, "n"]
+    steps: tuple[int, ...]
+    opened: tuple[int, ...]
+    steering: Steering
+
+    @property
+    def faces(self) -> int:
+        return int(self.walk[FACES])
+
+    @property
+    def stage(self) -> int:
+        """0: over a gate; 1, 2, 3: a vertex of a face of its own."""
+        return int(self.walk[STAGE])
+
+
+class GateGrammar:
+    """A vertex over a gate, or SKIP; a face of its own, or END, when no gate is left. After `faces` faces there is only END.
+
+    With `manifold` each edge is walked at most once in each direction: no edge has more than two faces, and neighbours face the same
+    way. With `ground` vertices stay on it where they can. A first face that cannot be ended without breaking a rule is skipped.
+    """
+
+    def __init__(
+        self, bins: int, sides: tuple[int, ...], manifold: bool = False, ground: Ground | None = None, faces: int = 1 << 20
+    ) -> None:
+        self.bins, self.sides, self.manifold, self.ground, self.faces = bins, sides, manifold, ground, faces
+        self.skip = max(side**3 for side in sides)
+
+    def start(self) -> GateState:
+        from .gate_kernels import beginning
+
+        return GateState(beginning(self.bins, 64), (), (), Steering())
+
+    def legal(self, state: GateState) -> Bool[np.ndarray, "ids"]:
+        mask = np.zeros(self.skip + 2, dtype=bool)
+        if state.opened:
+            mask[0 if state.opened[0] == self.skip else self._vertices(state)] = True
+            return mask
+        used_up = state.stage == 0 and state.walk[GATE] < 0
+        if used_up or state.stage <= 1 and state.faces >= self.faces:
+            mask[-1] = True
+            return mask
+        mask[self._vertices(state)] = True
+        mask[self.skip] = state.stage == 0 or state.stage > 1 and not mask.any()
+        mask[-1] = state.stage == 1
+        return mask
+
+    def advance(self, state: GateState, id: int) -> GateState:
+        opened = (*state.opened, int(id))
+        if len(opened) < len(self.sides):
+            return state._replace(opened=opened)
+        from .gate_kernels import step, walk_along
+        from .walk_machine import new_log
+
+        place = -1 if opened[0] == self.skip else self._place(opened)
+        walk = state.walk.copy()
+        if walk[FACES] == walk[CAPACITY]:
+            walk = walk_along(np.array(state.steps, dtype=np.int32), self.bins, 2 * state.faces)[0]
+        step(walk, new_log(2), place)
+        return GateState(walk, (*state.steps, place), (), Steering())
+
+    def steered(self, state: GateState, steering: Steering) -> GateState:
+        return state._replace(steering=steering)
+
+    def _vertices(self, state: GateState) -> Int[np.ndarray, "n"]:
+        """Ids that lead to vertices that may come: of those on the ground, and near the spots, where there are any."""
+        level, block = len(state.opened), self._block(state.opened)
+        free = self._ways(level, block) > self._used_up(state)
+        on = free if self.ground is None else free & self.ground.on(level, block)
+        if not on.any() and (level or state.stage):
+            on = free
+        if state.stage == 1 and state.steering.spots is not None and len(state.steering.spots):
+            near = on & self._near(state.steering, level, block)
+            on = near if near.any() else on
+        return np.flatnonzero(on)
+
+    def _block(self, opened: tuple[int, ...]) -> tuple[int, int, int]:
+        """Which block of the level so far they stand for: y, z, x."""
+        y = z = x = 0
+        for id, side in zip(opened, self.sides, strict=False):
+            y, z, x = y * side + id // side**2, z * side + id // side % side, x * side + id % side
+        return y, z, x
+
+    def _place(self, opened: tuple[int, ...]) -> int:
+        y, z, x = self._block(opened)
+        return y << 20 | z << 10 | x
+
+    def _ways(self, level: int, block: tuple[int, int, int]) -> Int[np.ndarray, "v"]:
+        """How many bins each id leads to."""
+        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        y, z, x = ((self.bins - (at * side + np.arange(side)) * size).clip(0, size) for at in block)
+        return (y[:, None, None] * z[:, None] * x).reshape(-1)
+
+    def _used_up(self, state: GateState) -> Int[np.ndarray, "v"]:
+        """How many of them must not come next."""
+        level, block = len(state.opened), self._block(state.opened)
+        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        places = self._barred(state)
+        y, z, x = places >> 20, places >> 10 & 1023, places & 1023
+        inside = (y // (size * side) == block[0]) & (z // (size * side) == block[1]) & (x // (size * side) == block[2])
+        y, z, x = (axis[inside] // size % side for axis in (y, z, x))
+        return np.bincount((y * side + z) * side + x, minlength=side**3)
+
+    def _barred(self, state: GateState) -> Int[np.ndarray, "n"]:
+        from .gate_kernels import barred
+        from .walk_machine import FINE, placeable
+
+        places = np.unique(barred(state.walk, self.manifold))
+        if self.bins**3 > FEW or state.faces < self.bins**3 - 2:
+            return places
+        y, z, x = np.indices((self.bins,) * 3).reshape(3, -1)
+        used_up = [place for place in (y << 20 | z << 10 | x).tolist() if placeable(state.walk, place) != FINE]
+        return np.union1d(places, np.array(used_up, dtype=np.int32))
+
+    def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
+        """Which ids lead to within the steering's reach of its spots (bins)."""
+        from scipy.spatial import KDTree
+
+        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        y, z, x = np.meshgrid(*((at * side + np.arange(side)) * size + (size - 1) / 2 for at in block), indexing="ij")
+        middles = np.stack([x, y, z], -1).reshape(-1, 3)
+        reach = steering.reach + (size - 1) / 2 * math.sqrt(3)
+        return KDTree(steering.spots).query(middles, distance_upper_bound=reach)[0] <= reach

@@ -1,0 +1,132 @@
+"""Gate tokens: faces in the order of a walk over shared edges, and a step is a vertex.
+
+    vertex vertex vertex     a face of its own: the lowest that is left; its three sides become gates
+    vertex                   the face over the current gate; its other two sides are the next gates, the right one first
+    SKIP                     no face over this gate
+
+When no gate is left, a face of its own follows, or END. So a face is mostly one vertex, and shares an edge with a face before.
+
+A vertex is three ids, coarse to fine: the block of the cube that it is in, the block of that block, and the place in that one.
+
+    bins of an axis      4096 <- 512 <- 64          of 128: blocks of 16, of 4, of 1
+    id                   (y * side + z) * side + x
+
+It is the walk of `walk.py` with the same order of faces; nothing is foretold there, so that a network can say how likely each is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from meshgpt.mesh import BINS
+
+from .checks import check_bins, check_corners, check_width
+from .gate_grammar import GateGrammar, Ground
+from .interface import Grammar
+from .walk import WRONGS, corners_in_order
+
+LEVELS = 3
+
+
+def sides_of(bins: int) -> tuple[int, int, int]:
+    """Blocks on an axis at each level, coarse to fine; powers of two."""
+    bits = (bins - 1).bit_length()
+    fine = bits // LEVELS
+    return 2 ** (bits - 2 * fine), 2**fine, 2**fine
+
+
+class GatesTokenizer:
+    """Lossless. `skip` is the id that stands first in the step of a gate that gets no face; fillers (0) follow it."""
+
+    width = LEVELS
+    spell = LEVELS
+    lossy = False
+    offsets = None
+
+    def __init__(self, bins: int = BINS) -> None:
+        check_bins(bins)
+        self.bins, self.sides = bins, sides_of(bins)
+        self.sizes = tuple(side**3 for side in self.sides)
+        self.skip = max(self.sizes)
+        self.vocab = self.skip + 1
+
+    @property
+    def places(self) -> Float[Tensor, "vocab 3"]:
+        """The middles of the coarse blocks, in the cube; SKIP has none and stands in the middle of it."""
+        middle = self.shifts[0] + (self.sides[1] * self.sides[2] - 1) / 2
+        places = (middle + 0.5) / self.bins - 0.5
+        places[self.sizes[0] :] = 0
+        return places
+
+    @property
+    def shifts(self) -> Float[Tensor, "spell vocab 3"]:
+        """How far an id moves a vertex, in bins: to the first corner of its block."""
+        shifts = torch.zeros(LEVELS, self.vocab, 3)
+        block = 1
+        for level in reversed(range(LEVELS)):
+            side, size = self.sides[level], self.sizes[level]
+            ids = torch.arange(size)
+            shifts[level, :size] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(block)
+            block *= side
+        return shifts
+
+    def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
+        """ValueError on corners out of range, and on a face that is degenerate or was there before."""
+        from .gate_kernels import steps_of
+
+        check_corners(corners, self.bins)
+        x, y, z = np.moveaxis(corners.astype(np.int32), 2, 0)
+        steps, wrong, face = steps_of(y << 20 | z << 10 | x, self.bins)
+        if wrong:
+            raise ValueError(f"face {face} {WRONGS[wrong]}; pass canonical corners, see meshgpt.mesh.canonical")
+        return self.spelled(steps)
+
+    def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
+        """Canonical corners. ValueError on a wrong width, an id out of range, and a vertex that makes no face where it stands.
+
+        Not `strict`: the faces before that.
+        """
+        from .gate_kernels import walk_along
+        from .walk_kernels import faces_of
+
+        check_width(ids, self.width, "vertices", "steps")
+        steps, wrong_at = self.places_of(ids)
+        walk, wrong, at = walk_along(steps, self.bins)
+        if strict and (wrong or wrong_at < len(ids)):
+            said = WRONGS[wrong] if wrong else f"is no vertex; its ids run to {', '.join(str(size - 1) for size in self.sizes)}"
+            raise ValueError(f"step {at} {said}; cut the sequence with ids[:{at}], or pass strict=False")
+        return corners_in_order(faces_of(walk))
+
+    def spelled(self, steps: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n 3"]:
+        """The ids of steps (places, or -1 to skip)."""
+        ids = np.zeros((len(steps), LEVELS), dtype=np.int64)
+        axes = [steps >> 20, steps >> 10 & 1023, steps & 1023]
+        block = self.sides[1] * self.sides[2]
+        for level, side in enumerate(self.sides):
+            y, z, x = (axis // block % side for axis in axes)
+            ids[:, level] = (y * side + z) * side + x
+            block //= self.sides[level + 1] if level + 1 < LEVELS else 1
+        ids[steps < 0] = self.skip, 0, 0
+        return ids
+
+    def places_of(self, ids: Integer[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, "m"], int]:
+        """The steps up to the first one that is neither a vertex in the cube nor SKIP, and how many these are."""
+        skipped = ids[:, 0] == self.skip
+        inside = ((ids >= 0) & (ids < np.array(self.sizes))).all(1)
+        shifts = self.shifts.numpy().astype(np.int64)
+        known = np.where(inside[:, None], ids, 0)
+        cells = sum(shifts[level][known[:, level]] for level in range(LEVELS))
+        good = skipped | inside & (cells < self.bins).all(1)
+        count = len(ids) if good.all() else int(good.argmin())
+        places = cells[:, 1] << 20 | cells[:, 2] << 10 | cells[:, 0]
+        return np.where(skipped, -1, places)[:count].astype(np.int32), count
+
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = 1 << 20) -> Grammar:
+        """With the `points` of a cloud (in the cube) vertices stay on it."""
+        ground = None if points is None else Ground.around(points, self.sides, self.bins)
+        return GateGrammar(self.bins, self.sides, manifold, ground, faces)
