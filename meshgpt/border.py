@@ -12,7 +12,6 @@ b  rows      t  steps      k  candidates
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,9 +46,7 @@ class Border(NamedTuple):
         return Border(*(part[rows] for part in self))
 
 
-def border_of(
-    tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found: Int[np.ndarray, "b t k"]
-) -> Border:
+def border_of(tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found: Int[np.ndarray, "b t k"]) -> Border:
     """From what the walk says, in places (y << 20 | z << 10 | x)."""
     there = found >= 0
     return Border(

@@ -42,14 +42,15 @@ class Weights(NamedTuple):
 
 class Coverage:
     """Takes in a mesh face by face. `cloud` holds positions and unit normals (or zeros where they are not known); with `oriented`
-    normals a face must look the same way as its points, without, the way they point along."""
+    normals a face must look the same way as its points, without, the way they point along. Only where faces come `bottom_up` is
+    anything below the last one lost."""
 
-    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool = True) -> None:
+    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool = True, bottom_up: bool = True) -> None:
         from scipy.spatial import KDTree
 
         self.points, normals = cloud[:, :3].astype(np.float64), cloud[:, 3:].astype(np.float64)
         self.normals = normals if np.abs(normals).any() else None
-        self.oriented = oriented
+        self.oriented, self.bottom_up = oriented, bottom_up
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
         self.near = TOLERANCE + 1.5 * spacing
@@ -80,8 +81,12 @@ class Coverage:
         off += (self.tree.query(edges.reshape(-1, 3))[0].reshape(edges.shape[:2]) > self.near).mean(1)
         double = self.faces.hold(inside.reshape(-1, 3), normals.repeat(len(INSIDE), 0)).reshape(inside.shape[:2]).mean(1)
         gain = self._gains(triangles, normals)
-        lost = np.array([self._bare_below(triangle[:, 1].min()) for triangle in triangles])
-        return Weights(off, miss, double, gain, (lost - self.lost).clip(0))
+        return Weights(off, miss, double, gain, self._losses(triangles))
+
+    def _losses(self, triangles: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k"]:
+        if not self.bottom_up:
+            return np.zeros(len(triangles))
+        return (np.array([self._bare_below(triangle[:, 1].min()) for triangle in triangles]) - self.lost).clip(0)
 
     def open_points(self, top: float) -> Float[np.ndarray, "m 3"]:
         """Where something is open that can still be covered, up to a height."""
@@ -107,7 +112,8 @@ class Coverage:
         self.bare[self._beneath(triangle, _unit_normals(triangle[None])[0])] = False
         self.open = self.bare & (self.bare[self.around].mean(1) >= OPEN / AROUND)
         self.faces.add(triangle)
-        self.rise(float(triangle[:, 1].min()))
+        if self.bottom_up:
+            self.rise(float(triangle[:, 1].min()))
 
     def rise(self, floor: float) -> None:
         """From now on no face has a corner below the floor, so that what is bare below it is lost."""

@@ -22,17 +22,12 @@ from torch import Tensor, nn
 from meshgpt.boundary import EXPECTED
 from meshgpt.memory import AGES, HINTS, USES, Memory, cells_of, shifted
 from meshgpt.nearest import nearest_points
+from meshgpt.touching import TOUCHED, touching, weighted
 from meshgpt.transformer import SwiGLU
 
 # A hint is right more often than not; training starts from there.
 HINT = 4.0
 EXPECTATION = 2.0
-# How near is near, in cube units: from under a bin to the size of a coarse cell.
-TOUCHES = (0.006, 0.015, 0.04)
-# How many points around, and how near their planes: many points show the planes that meet in a corner.
-PLANES = ((24, 0.006), (24, 0.02), (64, 0.01))
-NEAREST = 8
-TOUCHED = 2 * len(TOUCHES) + len(PLANES)
 
 
 class Places(NamedTuple):
@@ -154,10 +149,12 @@ class DepthDecoder(nn.Module):
                 continue
             logits = self._hinted(logits, x[:, :, at], memory.hints[:, :, at], slot)
             if level == 1 and places is not None:
-                logits = logits + self._touching(x[:, :, at] @ self.touch[vertex], places.near_ids(ids[:, :, slot - 1]))
+                near = places.near_ids(ids[:, :, slot - 1])
+                logits = logits + weighted(x[:, :, at] @ self.touch[vertex], touching(near, self.offsets))
             if level == 2 and places is not None:
                 position = (shifted(ids[:, :, slot - 2 : slot], self.shifts) + 0.5) / self.config.bins - 0.5
-                logits = logits + self._touching(x[:, :, at] @ self.touch_finely[vertex], places.near_positions(position))
+                near = places.near_positions(position)
+                logits = logits + weighted(x[:, :, at] @ self.touch_finely[vertex], touching(near, self.offsets))
             yield logits
 
     def _along_axes(
@@ -199,38 +196,11 @@ class DepthDecoder(nn.Module):
             logits = logits + ((x @ self.query_place[vertex]) @ places.vectors[places.rows].transpose(1, 2)).float()
         return logits if vertex else torch.cat([logits, self.end(x).float()], -1)
 
-    def _touching(self, weights: Float[Tensor, "b t k"], near: Float[Tensor, "b t m 6"]) -> Float[Tensor, "b t ids"]:
-        """Where would each id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
-        with torch.no_grad(), torch.autocast(near.device.type, enabled=False):
-            points, normals = near.float().split(3, -1)
-            apart = _squared_apart(points[..., :NEAREST, :], self.offsets)
-            beside = {count: _quadric(points[..., :count, :], normals[..., :count, :], self.offsets) for count in (NEAREST, *dict(PLANES))}
-            touching = [torch.exp(squared / (-2 * touch**2)) for touch in TOUCHES for squared in (apart, beside[NEAREST])]
-            touching += [torch.exp(beside[count] / (-2 * touch**2)) for count, touch in PLANES]
-        return sum(weight[..., None] * how for weight, how in zip((weights.float() + 1).unbind(-1), touching, strict=True))
-
 
 def _raised(logits: Float[Tensor, "b t ids"], which: Int[Tensor, "b t k"], by: Float[Tensor, "b t k"]) -> Float[Tensor, "b t ids"]:
     """Logits with some ids raised; an id behind the last one stands for none."""
     ids = logits.shape[-1]
     return logits.scatter_add(-1, which.clamp(max=ids - 1), torch.where(which < ids, by, 0))
-
-
-def _squared_apart(points: Float[Tensor, "b t m 3"], offsets: Float[Tensor, "ids 3"]) -> Float[Tensor, "b t ids"]:
-    """Squared distance of each offset to the nearest of the points."""
-    known = torch.cat([-2 * points, (points**2).sum(-1, keepdim=True)], -1)
-    asked = torch.cat([offsets, torch.ones_like(offsets[:, :1])], -1)
-    return ((known @ asked.T).amin(-2) + (offsets**2).sum(-1)).clamp_(min=0)
-
-
-def _quadric(
-    points: Float[Tensor, "b t m 3"], normals: Float[Tensor, "b t m 3"], offsets: Float[Tensor, "ids 3"]
-) -> Float[Tensor, "b t ids"]:
-    """Mean squared distance of each offset to the points' tangent planes: the quadric of Garland & Heckbert (1997)."""
-    planes = torch.cat([normals, -(normals * points).sum(-1, keepdim=True)], -1)
-    quadrics = planes.transpose(-1, -2) @ planes / points.shape[-2]
-    asked = torch.cat([offsets, torch.ones_like(offsets[:, :1])], -1)
-    return (quadrics.flatten(-2) @ (asked[:, :, None] * asked[:, None]).flatten(1).T).clamp_(min=0)
 
 
 class StepEmbedding(nn.Module):

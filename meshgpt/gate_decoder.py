@@ -3,7 +3,7 @@
 Each id is a block of the cube, so it is judged by where that block is: on each axis (as a digit), along the gate, on the surface of
 the cloud; and vertices of the border by the faces that they would make.
 
-b  rows   t  steps   s  slots   v  ids of a slot   d  width of the model   e  width of this network   c  width of an id's code   k  candidates
+b  rows      t  steps      v  ids of a slot      d  width of the model      e  width of this network      k  candidates      r  references
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from meshgpt.border import STAGES, Border
 from meshgpt.conditioners import fourier
-from meshgpt.depth import NEAREST, PLANES, TOUCHES, Places, _quadric, _squared_apart
+from meshgpt.depth import Places
 from meshgpt.gate_geometry import ANGLES, BUCKETS, FIXED, NEARNESS, SCALED, Gate, between, beyond, buckets, gate_of, local, nearness
+from meshgpt.touching import TOUCHED, touching, weighted
 from meshgpt.transformer import SwiGLU
 
 # A vertex of the border is right about every other time; training starts from there.
@@ -58,7 +59,9 @@ class Standing(NamedTuple):
     uses: Int[Tensor, "b t v"]
 
     def select(self, rows: Tensor) -> Standing:
-        return Standing(self.base[rows], Gate(*(part[rows] for part in self.gate)), self.offers[rows], self.border.select(rows), self.uses[rows])
+        return Standing(
+            self.base[rows], Gate(*(part[rows] for part in self.gate)), self.offers[rows], self.border.select(rows), self.uses[rows]
+        )
 
 
 class GateEmbedding(nn.Module):
@@ -134,7 +137,7 @@ class GateDecoder(nn.Module):
         self.support = _zeros(levels, dim, 3 * len(NEARNESS))
         self.use = _zeros(dim, USES)
         self.query_place = nn.Parameter(torch.randn(dim, config.surroundings) * dim**-0.5)
-        self.touch = _zeros(levels - 1, dim, 2 * len(TOUCHES) + len(PLANES))
+        self.touch = _zeros(levels - 1, dim, TOUCHED)
         self.stop = nn.Linear(dim, 2)
 
     def stand(
@@ -244,21 +247,17 @@ class GateDecoder(nn.Module):
 
     def _by_touch(self, x: Tensor, places: Places, ids: Tensor, start: Tensor, slot: int) -> Float[Tensor, "b t v"]:
         """Where would each id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
-        side, block = self.config.sides[slot], _block(self.config.sides, slot)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            if slot == 1:
-                near = places.near_ids(ids[..., 0].clamp(max=self.config.sides[0] ** 3 - 1))
-            else:
-                near = places.near_positions(self._middle(start, slot - 1), AROUND)
-            steps = (torch.arange(side, device=x.device) - (side - 1) / 2) * block / self.config.bins
-            offsets = steps[_digits(torch.arange(side**3, device=x.device), side)]
-            points, normals = near.float().split(3, -1)
-            apart = _squared_apart(points[..., :NEAREST, :], offsets)
-            planes = {count: _quadric(points[..., :count, :], normals[..., :count, :], offsets) for count in (NEAREST, *dict(PLANES))}
-            touching = [torch.exp(squared / (-2 * touch**2)) for touch in TOUCHES for squared in (apart, planes[NEAREST])]
-            touching += [torch.exp(planes[count] / (-2 * touch**2)) for count, touch in PLANES]
-        weights = (x @ self.touch[slot - 1]).float() + 1
-        return sum(weight[..., None] * how for weight, how in zip(weights.unbind(-1), touching, strict=True))
+        if slot == 1:
+            near = places.near_ids(ids[..., 0].clamp(max=self.config.sides[0] ** 3 - 1))
+        else:
+            near = places.near_positions(self._middle(start, slot - 1), AROUND)
+        return weighted(x @ self.touch[slot - 1], touching(near, self._offsets(slot, x.device)))
+
+    def _offsets(self, slot: int, device: torch.device) -> Float[Tensor, "v 3"]:
+        """From the middle of a block to those of the blocks in it, in cube units."""
+        side = self.config.sides[slot]
+        digits = _digits(torch.arange(side**3, device=device), side)
+        return (digits - (side - 1) / 2) * (_block(self.config.sides, slot) / self.config.bins)
 
 
 def _references(border: Border, bins: int) -> Int[Tensor, "b t r 3"]:

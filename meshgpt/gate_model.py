@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meshgpt.border import Border, RunningBorder, borders_along
+from meshgpt.border import RunningBorder, borders_along
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
 from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features

@@ -20,8 +20,9 @@ from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.coverage import Coverage
+from meshgpt.gate_judge import GateJudge
 from meshgpt.gate_model import GateModel, GateModelConfig
-from meshgpt.generate import Sampling, generate
+from meshgpt.generate import Judge, Sampling, generate
 from meshgpt.judge import CloudJudge
 from meshgpt.memory import shifted
 from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
@@ -113,7 +114,7 @@ class MeshGPT:
         cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
-        judged = sampling.tries > 1 and self.tokenizer.width == 3 * self.tokenizer.spell  # a step is a face
+        judged = sampling.tries > 1 and self.tokenizer.spell > 1 and self.tokenizer.width > 1  # a step is vertices
         judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if judged else []
         rows = self._rows(shown, seeds, sampling, judges, progress)
         return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
@@ -123,7 +124,7 @@ class MeshGPT:
         shown: Float[np.ndarray, "p 6"],
         seeds: list[int],
         sampling: Sampling,
-        judges: Sequence[CloudJudge],
+        judges: Sequence[Judge],
         progress: Callable[[int], None],
     ) -> list[Int[np.ndarray, "n w"]]:
         """The steps of each row, up to its end."""
@@ -134,9 +135,11 @@ class MeshGPT:
             progress(number)
         return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
 
-    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> CloudJudge:
-        points = thinned(cloud, JUDGED_POINTS, np.random.default_rng(0))
-        coverage = Coverage(_in_cube(points, fit), oriented)
+    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> Judge:
+        points = _in_cube(thinned(cloud, JUDGED_POINTS, np.random.default_rng(0)), fit)
+        if isinstance(self.tokenizer, GatesTokenizer):
+            return GateJudge(Coverage(points, oriented, bottom_up=False), self.tokenizer, faces)
+        coverage = Coverage(points, oriented)
         return CloudJudge(coverage, self.corners, self.tokenizer.spell, self.tokenizer.bins, faces)
 
     def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
@@ -149,7 +152,7 @@ class MeshGPT:
         return self.network.cloud.prepare(_in_cube(cloud, fit), np.random.default_rng(seed))
 
     def stream(
-        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, judges: Sequence[CloudJudge] = ()
+        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, judges: Sequence[Judge] = ()
     ) -> Iterator[Int[np.ndarray, "b w"]]:
         """Steps as they are written, a row for each seed; -1 in rows that have ended. `judges`: one for each seed, or none."""
         points = torch.from_numpy(shown)[None].to(self.network.start.device)

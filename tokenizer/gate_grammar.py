@@ -105,11 +105,11 @@ class GateGrammar:
             mask[0 if state.opened[0] == self.skip else self._vertices(state)] = True
             return mask
         used_up = state.stage == 0 and state.walk[GATE] < 0
-        if used_up or state.stage <= 1 and state.faces >= self.faces:
+        if used_up or (state.stage <= 1 and state.faces >= self.faces):
             mask[-1] = True
             return mask
         mask[self._vertices(state)] = True
-        mask[self.skip] = state.stage == 0 or state.stage > 1 and not mask.any()
+        mask[self.skip] = state.stage == 0 or (state.stage > 1 and not mask.any())
         mask[-1] = state.stage == 1
         return mask
 

@@ -155,18 +155,18 @@ def candidates(walk, found):
         return
     apart = np.empty(most, dtype=np.int64)
     x, y, z = (a & 1023) + (b & 1023), (a >> 20) + (b >> 20), (a >> 10 & 1023) + (b >> 10 & 1023)
-    for place in range(walk[GATES] + 2):
-        if place < 2:
+    for turn in range(walk[GATES] + 2):
+        if turn < 2:
             if stage:
                 continue
-            vertex, squared = walk[P] if place == 0 else walk[N], np.int64(place - 2)
+            vertex, squared = walk[P] if turn == 0 else walk[N], np.int64(turn - 2)
         else:
-            if not walk[walk[OPEN] + place - 2]:
+            if not walk[walk[OPEN] + turn - 2]:
                 continue
-            vertex = walk[walk[FROM] + place - 2]
+            vertex = walk[walk[FROM] + turn - 2]
             dx, dy, dz = 2 * (vertex & 1023) - x, 2 * (vertex >> 20) - y, 2 * (vertex >> 10 & 1023) - z
             squared = np.int64(dx * dx + dy * dy + dz * dz)
-        if vertex == a or vertex == b or (stage == 0 and vertex == c) or (count == most and squared >= apart[most - 1]):
+        if vertex in (a, b) or (stage == 0 and vertex == c) or (count == most and squared >= apart[most - 1]):
             continue
         known = False
         for other in range(count):

@@ -54,24 +54,17 @@ class GatesTokenizer:
         self.sizes = tuple(side**3 for side in self.sides)
         self.skip = max(self.sizes)
         self.vocab = self.skip + 1
+        # How far an id moves a vertex, in bins: to the first corner of its block.
+        self.shifts = self._shifts()
+        # The middles of the coarse blocks, in the cube; SKIP has none and stands in the middle of it.
+        middles = self.shifts[0] + (self.sides[1] * self.sides[2] - 1) / 2
+        self.places = torch.where(torch.arange(self.vocab)[:, None] < self.skip, (middles + 0.5) / bins - 0.5, 0)
 
-    @property
-    def places(self) -> Float[Tensor, "vocab 3"]:
-        """The middles of the coarse blocks, in the cube; SKIP has none and stands in the middle of it."""
-        middle = self.shifts[0] + (self.sides[1] * self.sides[2] - 1) / 2
-        places = (middle + 0.5) / self.bins - 0.5
-        places[self.sizes[0] :] = 0
-        return places
-
-    @property
-    def shifts(self) -> Float[Tensor, "spell vocab 3"]:
-        """How far an id moves a vertex, in bins: to the first corner of its block."""
-        shifts = torch.zeros(LEVELS, self.vocab, 3)
-        block = 1
+    def _shifts(self) -> Float[Tensor, "spell vocab 3"]:
+        shifts, block = torch.zeros(LEVELS, self.vocab, 3), 1
         for level in reversed(range(LEVELS)):
-            side, size = self.sides[level], self.sizes[level]
-            ids = torch.arange(size)
-            shifts[level, :size] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(block)
+            side, ids = self.sides[level], torch.arange(self.sizes[level])
+            shifts[level, ids] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(block)
             block *= side
         return shifts
 
