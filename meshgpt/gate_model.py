@@ -9,7 +9,6 @@ b  rows      t  steps      p  points      d  width of the model
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,15 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.border import RunningBorder, borders_along
-from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
+from meshgpt.conditioners import FAR_AWAY, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
 from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
 from meshgpt.nearest import distance_field
-from meshgpt.tokenizer.gates import GatesTokenizer
+from meshgpt.steps import IGNORED, Seen
+from meshgpt.tokenizer.gates import LEVELS, GatesTokenizer
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
 
-IGNORED = -100
 FIELD = 32
 
 
@@ -39,36 +38,11 @@ class GateModelConfig:
     hidden: int = 256
     layers: int = 2
 
-    @property
-    def _tokenizer(self) -> GatesTokenizer:
-        return GatesTokenizer(self.bins)
-
-    @property
-    def width(self) -> int:
-        return self._tokenizer.width
-
-    @property
-    def spell(self) -> int:
-        return self._tokenizer.spell
+    width = spell = LEVELS
 
     @property
     def vocab(self) -> int:
-        return self._tokenizer.vocab
-
-
-class Seen(NamedTuple):
-    prefix: Condition
-    places: Places
-    field: Float[Tensor, "c g g g"]
-
-    def select(self, rows: Tensor) -> Seen:
-        """Keep (or repeat) rows, in the given order."""
-        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), self.places.select(rows), self.field[rows])
-
-    def joined(self, other: Seen) -> Seen:
-        """The rows of both, one set below the other."""
-        prefix = Condition(*(torch.cat(pair) for pair in zip(self.prefix, other.prefix, strict=True)))
-        return Seen(prefix, self.places.joined(other.places), torch.cat([self.field, other.field]))
+        return GatesTokenizer(self.bins).vocab
 
 
 class GateModel(nn.Module):
@@ -79,7 +53,7 @@ class GateModel(nn.Module):
         width, out = config.body.dim, config.surroundings.out
         self.cloud = PointCloud(replace(config.cloud, out=width))
         self.surroundings = Surroundings(config.surroundings)
-        self.register_buffer("places", tokenizer.places[: tokenizer.sizes[0]], persistent=False)
+        self.register_buffer("places", tokenizer.middles, persistent=False)
         self.start = nn.Parameter(torch.randn(width) * 0.5)
         self.skipped = nn.Parameter(torch.randn(width) * 0.5)
         self.embed = nn.ModuleList(nn.Embedding(size, width) for size in tokenizer.sizes)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from meshgpt.steps import Seen, StepModel
+from meshgpt.steps import Seen
 from meshgpt.tokenizer.interface import Grammar, State, Steering
 
 
@@ -77,6 +77,34 @@ def pick(
     return ids[which].gather(-1, torch.minimum(at, last))[:, 0]
 
 
+@runtime_checkable
+class OpenRows(Protocol):
+    """Rows that a network is writing, all at the same step."""
+
+    def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
+        """Of the slot after the `opened` ids of the rows' open steps; of slot 0 with END behind them."""
+        ...
+
+    def take(self, ids: Int[Tensor, "b w"]) -> None:
+        """Go on behind a step of every row; rows that have ended may hold anything."""
+        ...
+
+
+@runtime_checkable
+class Network(Protocol):
+    """Writes the steps of one tokenizer; `config` says their `width`, `spell` and `vocab`."""
+
+    config: Any
+
+    def most_steps(self, faces: int) -> int:
+        """Steps that may be written for so many faces."""
+        ...
+
+    def writing(self, seen: Seen, faces: int) -> OpenRows:
+        """Rows that are about to be written, each with so many faces at most."""
+        ...
+
+
 class Verdict(NamedTuple):
     """`take` a way; ask for some more ways, `again`; for others, after a first corner was passed over, `pass`; or `end` the mesh.
     The `spare` ways may do for the next steps."""
@@ -110,7 +138,7 @@ class Judge(Protocol):
 
 
 def generate(
-    network: StepModel,
+    network: Network,
     seen: Seen,
     blank: Seen | None,
     grammar: Grammar,
@@ -245,7 +273,7 @@ class _Writer:
     """The network with everything that it keeps between ids: cache, memory and the open step; rows twice with guidance."""
 
     @torch.inference_mode()
-    def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
+    def __init__(self, network: Network, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
         self.network, self.sampling = network, sampling
         self.width, self.spell, self.end = network.config.width, network.config.spell, network.config.vocab
         self.device = seen.prefix.vectors.device

@@ -60,21 +60,24 @@ class StepModelConfig:
 
 @dataclass(frozen=True)
 class Seen:
-    """The condition as the network sees it: prefix vectors, and what it says of the ids that have a place."""
+    """The condition as the network sees it: prefix vectors, what it says of the ids that have a place, and how far places are from it."""
 
     prefix: Condition
     places: Places | None
+    field: Float[Tensor, "b g g g"] | None = None
 
     def select(self, rows: Tensor) -> Seen:
         """Keep (or repeat) rows, in the given order."""
         places = None if self.places is None else self.places.select(rows)
-        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places)
+        field = None if self.field is None else self.field[rows]
+        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places, field)
 
     def joined(self, other: Seen) -> Seen:
         """The rows of both, one set below the other."""
         prefix = Condition(*(torch.cat(pair) for pair in zip(self.prefix, other.prefix, strict=True)))
         places = None if self.places is None or other.places is None else self.places.joined(other.places)
-        return Seen(prefix, places)
+        field = None if self.field is None or other.field is None else torch.cat([self.field, other.field])
+        return Seen(prefix, places, field)
 
 
 class StepModel(nn.Module):

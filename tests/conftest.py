@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
+from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.mesh import Mesh, corners_of
 from meshgpt.steps import StepModel, StepModelConfig
-from meshgpt.tokenizer import TOKENIZERS, VQVAE, MeshTokenizer, VQVAEConfig, VQVAETokenizer
+from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, MeshTokenizer, VQVAEConfig, VQVAETokenizer
 from meshgpt.tokenizer.vqvae import pad_faces
 from meshgpt.train.sources import MeshSet, read_parquet
 from meshgpt.transformer import Transformer, TransformerConfig
@@ -108,6 +109,33 @@ def tiny_steps() -> Callable[..., StepModel]:
             network.places.uniform_(-0.5, 0.5)
             network.depth.offsets.normal_(std=0.02)
         return network.eval()
+
+    return make
+
+
+@pytest.fixture
+def tiny_gates() -> Callable[..., GateModel]:
+    """A network of random weights for gate tokens; nothing in it is zero, so that every part has a say."""
+
+    def make(bins: int = 16, seed: int = 0) -> GateModel:
+        torch.manual_seed(seed)
+        network = GateModel(GateModelConfig(bins, TINY_BODY, TINY_CLOUD, TINY_SURROUNDINGS, dim=32, hidden=32))
+        for weight in network.parameters():
+            if not weight.any():
+                torch.nn.init.normal_(weight, std=0.5)
+        return network.eval()
+
+    return make
+
+
+@pytest.fixture
+def tiny_network(tiny_steps, tiny_gates) -> Callable[[MeshTokenizer], StepModel | GateModel]:
+    """The network that writes the steps of a tokenizer, of random weights."""
+
+    def make(tokenizer: MeshTokenizer) -> StepModel | GateModel:
+        if isinstance(tokenizer, GatesTokenizer):
+            return tiny_gates(tokenizer.bins)
+        return tiny_steps(tokenizer.vocab, tokenizer.width, tokenizer.spell, tokenizer.places is not None)
 
     return make
 

@@ -24,8 +24,8 @@ SMALL = 1000  # numbers in a tensor; real ones are larger than those of tiny mod
 
 
 @pytest.fixture
-def model(tiny_steps, tokenizer) -> MeshGPT:
-    return MeshGPT(tokenizer, tiny_steps(tokenizer.vocab, tokenizer.width, tokenizer.spell, tokenizer.places is not None))
+def model(tiny_network, tokenizer) -> MeshGPT:
+    return MeshGPT(tokenizer, tiny_network(tokenizer))
 
 
 @pytest.fixture

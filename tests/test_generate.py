@@ -176,10 +176,10 @@ def test_every_untrained_sample_is_a_canonical_mesh(write, tiny_steps, coords, t
         assert len(corners) == len(ids)
 
 
-def test_every_untrained_sample_of_every_tokenizer_decodes(write, tiny_steps, tokenizer: MeshTokenizer):
+def test_every_untrained_sample_of_every_tokenizer_decodes(write, tiny_network, tokenizer: MeshTokenizer):
     if isinstance(tokenizer, DracoTokenizer):
         pytest.skip("it has no grammar; test_codec.py checks that it says so")
-    network = tiny_steps(tokenizer.vocab, tokenizer.width, tokenizer.spell, tokenizer.places is not None)
+    network = tiny_network(tokenizer)
     end_bias(network, -3)
     by_face = tokenizer.width == 3 * tokenizer.spell
     for ids in write(tokenizer.grammar(), network, SEEDS[:4], Sampling(max_faces=10 if by_face else 60, min_faces=2)):

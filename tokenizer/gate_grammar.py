@@ -27,7 +27,7 @@ FINEST = 128
 class Ground(NamedTuple):
     """Where vertices lie: `blocks` says of each block of a level which of the blocks in it hold some of the cloud's surface."""
 
-    blocks: tuple[Bool[np.ndarray, "y z x v"], ...]
+    blocks: tuple[Bool[np.ndarray, "_y _z _x _v"], ...]
 
     @classmethod
     def around(cls, points: Float[np.ndarray, "n 3"], sides: Sequence[int], bins: int) -> Ground:
@@ -49,7 +49,7 @@ class Ground(NamedTuple):
         return self.blocks[level][block] if level < len(self.blocks) else True
 
 
-def _blocks(cells: Bool[np.ndarray, "y z x"], sides: Sequence[int]) -> list[Bool[np.ndarray, "y z x v"]]:
+def _blocks(cells: Bool[np.ndarray, "y z x"], sides: Sequence[int]) -> list[Bool[np.ndarray, "_y _z _x _v"]]:
     """Of each level whose blocks are not smaller than the cells."""
     levels, above = [], 1
     for side in sides:
@@ -82,7 +82,8 @@ class GateState(NamedTuple):
 
 
 class GateGrammar:
-    """A vertex over a gate, or SKIP; a face of its own, or END, when no gate is left. After `faces` faces there is only END.
+    """A vertex over a gate, or SKIP, or END, after which no gate gets a face; when no gate is left, a face of its own, or END. After
+    `faces` faces there is only END.
 
     With `manifold` each edge is walked at most once in each direction: no edge has more than two faces, and neighbours face the same
     way. With `ground` vertices stay on it where they can. A first face that cannot be ended without breaking a rule is skipped.
@@ -104,13 +105,12 @@ class GateGrammar:
         if state.opened:
             mask[0 if state.opened[0] == self.skip else self._vertices(state)] = True
             return mask
+        mask[-1] = state.stage <= 1
         used_up = state.stage == 0 and state.walk[GATE] < 0
-        if used_up or (state.stage <= 1 and state.faces >= self.faces):
-            mask[-1] = True
+        if used_up or (mask[-1] and state.faces >= self.faces):
             return mask
         mask[self._vertices(state)] = True
         mask[self.skip] = state.stage == 0 or (state.stage > 1 and not mask.any())
-        mask[-1] = state.stage == 1
         return mask
 
     def advance(self, state: GateState, id: int) -> GateState:
@@ -181,11 +181,11 @@ class GateGrammar:
         return np.union1d(places, np.array(used_up, dtype=np.int32))
 
     def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
-        """Which ids lead to within the steering's reach of its spots (bins)."""
-        from scipy.spatial import KDTree
-
+        """Which ids lead to within the steering's reach of its spots (bins) on each axis."""
         side, size = self.sides[level], math.prod(self.sides[level + 1 :])
-        y, z, x = np.meshgrid(*((at * side + np.arange(side)) * size + (size - 1) / 2 for at in block), indexing="ij")
-        middles = np.stack([x, y, z], -1).reshape(-1, 3)
-        reach = steering.reach + (size - 1) / 2 * math.sqrt(3)
-        return KDTree(steering.spots).query(middles, distance_upper_bound=reach)[0] <= reach
+        around = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach / size) + 1)
+        steps = np.stack(np.meshgrid(around, around, around, indexing="ij"), -1).reshape(-1, 3)
+        x, y, z = np.moveaxis((steering.spots[:, None] + steps).round().astype(int) // size, 2, 0)
+        y, z, x = (axis - at * side for axis, at in zip((y, z, x), block, strict=True))
+        inside = (np.minimum(np.minimum(y, z), x) >= 0) & (np.maximum(np.maximum(y, z), x) < side)
+        return np.bincount(((y * side + z) * side + x)[inside], minlength=side**3) > 0

@@ -46,6 +46,7 @@ class GatesTokenizer:
     width = LEVELS
     spell = LEVELS
     lossy = False
+    places = None
     offsets = None
 
     def __init__(self, bins: int = BINS) -> None:
@@ -56,9 +57,12 @@ class GatesTokenizer:
         self.vocab = self.skip + 1
         # How far an id moves a vertex, in bins: to the first corner of its block.
         self.shifts = self._shifts()
-        # The middles of the coarse blocks, in the cube; SKIP has none and stands in the middle of it.
-        middles = self.shifts[0] + (self.sides[1] * self.sides[2] - 1) / 2
-        self.places = torch.where(torch.arange(self.vocab)[:, None] < self.skip, (middles + 0.5) / bins - 0.5, 0)
+
+    @property
+    def middles(self) -> Float[Tensor, "blocks 3"]:
+        """Of the coarse blocks, in the cube."""
+        middles = self.shifts[0, : self.sizes[0]] + (self.sides[1] * self.sides[2] - 1) / 2
+        return (middles + 0.5) / self.bins - 0.5
 
     def _shifts(self) -> Float[Tensor, "spell vocab 3"]:
         shifts, block = torch.zeros(LEVELS, self.vocab, 3), 1
@@ -88,11 +92,12 @@ class GatesTokenizer:
         from .walk_kernels import faces_of
 
         check_width(ids, self.width, "vertices", "steps")
-        steps, wrong_at = self.places_of(ids)
+        steps, whole = self.places_of(ids)
         walk, wrong, at = walk_along(steps, self.bins)
-        if strict and (wrong or wrong_at < len(ids)):
-            said = WRONGS[wrong] if wrong else f"is no vertex; its ids run to {', '.join(str(size - 1) for size in self.sizes)}"
-            raise ValueError(f"step {at} {said}; cut the sequence with ids[:{at}], or pass strict=False")
+        if strict and (wrong or whole < len(ids)):
+            said = WRONGS[wrong] if wrong else f"lies in none of the bins 0 .. {self.bins - 1}, and is not SKIP ({self.skip})"
+            step = ", ".join(map(str, ids[at].tolist()))
+            raise ValueError(f"the vertex {step} of step {at} {said}; cut the sequence with ids[:{at}], or pass strict=False")
         return corners_in_order(faces_of(walk))
 
     def spelled(self, steps: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n 3"]:

@@ -1,0 +1,148 @@
+"""Which of several vertices over a gate is taken: the network proposes, and the cloud says how well their faces lie on it.
+
+Faces come in the order of a walk over shared edges, so that nothing is lost when a gate is skipped: a face of its own, or one over
+another gate, may still cover what is open there. It knows triangles and walks. It does not know networks.
+
+k  ways
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from meshgpt.coverage import Coverage, Weights
+from meshgpt.generate import Verdict
+from meshgpt.tokenizer.gates import GatesTokenizer
+from meshgpt.tokenizer.interface import Steering
+
+# How much a share that is off the surface or on other faces counts, a bin off the surface's planes, and (the logarithm of) a gain.
+STRICTNESS, PRECISION, GREED = 20.0, 4.0, 2.0
+# Gains are measured by what each face that is left would have to gain for all to be covered; one of nothing counts like this one.
+LEAST_GAIN = 0.03
+# What it costs to leave a gate without a face, and how wrong a face may be that is still better than none.
+SKIPPING, WRONG, MISSED = 2.0, 0.35, 2.5
+# As little may be wrong that no more ways are asked for.
+FINE, PRECISE = 0.1, 0.8
+ROUNDS = 3
+# The mesh is whole when as little of the cloud is open; so many faces of their own in a row may cover less than that share of it.
+REST, CRUMB, IDLE = 0.01, 0.001, 6
+
+
+class GateJudge:
+    """Judges one mesh, step by step."""
+
+    def __init__(self, coverage: Coverage, tokenizer: GatesTokenizer, faces: int) -> None:
+        from meshgpt.tokenizer.gate_kernels import beginning
+
+        self.coverage, self.tokenizer = coverage, tokenizer
+        self.walk, self.left = beginning(tokenizer.bins, faces + 1), faces
+        self.vertices: set[int] = set()
+        self.ways: list[Weights] = []
+        self.rounds = self.idle = 0
+        self.begun = 1.0
+
+    @property
+    def stage(self) -> int:
+        from meshgpt.tokenizer.walk_machine import STAGE
+
+        return int(self.walk[STAGE])
+
+    @property
+    def steering(self) -> Steering:
+        """A face of its own begins where something is open."""
+        spots = self.coverage.open_points(math.inf)
+        return Steering(frozenset(), math.inf, self._bin(spots), 1.0)
+
+    def _bin(self, at: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """Cube units to bins."""
+        return (at + 0.5) * self.tokenizer.bins - 0.5
+
+    @property
+    def whole(self) -> bool:
+        return self.stage == 1 and (self.coverage.rest <= REST or self.idle >= IDLE)
+
+    def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
+        return np.ones(len(ids), dtype=bool)
+
+    def judge(self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], uniform: float) -> Verdict:
+        """Of all ways of this step so far, the latest ones last; `ended` ones are END. `uniform` in [0, 1) decides between good ones."""
+        self.rounds += 1
+        skipped = ids[:, 0] == self.tokenizer.skip
+        costs, fine, usable = self._costs(ids, ended, skipped)
+        if not fine.any() and self.rounds < ROUNDS:
+            return Verdict("again")
+        self.rounds = 0
+        if not usable.any():
+            usable = skipped if skipped.any() else np.ones(len(ids), dtype=bool)
+        way = _drawn(np.where(usable, costs, np.inf), uniform)
+        if ended[way]:
+            return Verdict("end")
+        self._take(ids[way])
+        return Verdict("take", way)
+
+    def _costs(
+        self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], skipped: Bool[np.ndarray, "k"]
+    ) -> tuple[Float[np.ndarray, "k"], Bool[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
+        """What each way costs, whether it is good enough to stop looking, and whether it will do."""
+        at = self._positions(ids)
+        if self.stage == 1:
+            good = self.coverage.near_open(at) & ~ended
+            return np.zeros(len(ids)), good, good | ended & (self.coverage.rest <= 3 * REST)
+        if self.stage == 2:
+            good = self.coverage.edges_off(np.stack([np.broadcast_to(self._corners()[0], at.shape), at], 1)) < WRONG
+            return np.zeros(len(ids)), good & ~skipped, good & ~skipped
+        a, b = self._corners()
+        triangles = np.stack([np.broadcast_to(b, at.shape), np.broadcast_to(a, at.shape), at], 1)
+        weights = self.coverage.weigh(triangles)
+        wrong = weights.off + weights.double
+        costs = STRICTNESS * wrong + PRECISION * weights.miss - GREED * np.log(self._gains(ids, weights) + LEAST_GAIN)
+        fine = ~ended & (skipped | (wrong < FINE) & (weights.miss < PRECISE))
+        usable = ~ended & (skipped | (wrong < WRONG) & (weights.miss < MISSED))
+        return np.where(skipped, SKIPPING, costs), fine, usable
+
+    def _gains(self, ids: Int[np.ndarray, "k w"], weights: Weights) -> Float[np.ndarray, "k"]:
+        """A face on a vertex that is there closes an edge, and gains as much as is its share at least."""
+        gains = weights.gain * max(self.left, 1) / max(self.coverage.rest, REST)
+        places = self.tokenizer.places_of(np.where(ids[:, :1] < self.tokenizer.skip, ids, 0))[0].tolist()
+        return np.where([place in self.vertices for place in places], np.maximum(gains, 1.0), gains)
+
+    def _corners(self) -> Float[np.ndarray, "2 3"]:
+        """The last vertex of the gate or of the face that is begun, and the one before it: a and b of the border."""
+        from meshgpt.tokenizer.walk_machine import A, B
+
+        return self._in_cube(np.array([self.walk[A], self.walk[B]]))
+
+    def _in_cube(self, places: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 3"]:
+        cells = np.stack([places & 1023, places >> 20, places >> 10 & 1023], -1)
+        return (cells + 0.5) / self.tokenizer.bins - 0.5
+
+    def _positions(self, ids: Int[np.ndarray, "k w"]) -> Float[np.ndarray, "k 3"]:
+        known = np.where((ids[:, :1] < self.tokenizer.skip), ids, 0)
+        return self._in_cube(self.tokenizer.places_of(known)[0].astype(np.int64))
+
+    def _take(self, ids: Int[np.ndarray, "w"]) -> None:
+        from meshgpt.tokenizer.gate_kernels import step
+        from meshgpt.tokenizer.walk_machine import new_log
+
+        stage, corners = self.stage, self._corners()
+        (place,), _ = self.tokenizer.places_of(ids[None])
+        step(self.walk, new_log(2), place)
+        if place < 0:
+            return
+        self.vertices.add(int(place))
+        if stage == 1:
+            self.idle = self.idle + 1 if self.begun - self.coverage.rest < CRUMB else 0
+            self.begun = self.coverage.rest
+        if stage in (0, 3):
+            a, b = corners
+            self.left -= 1
+            self.coverage.take(np.stack([b, a, self._in_cube(np.array([place]))[0]]))
+
+
+def _drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
+    """The less a way costs, the likelier."""
+    share = np.exp(costs.min() - costs)
+    return min(int(np.searchsorted(np.cumsum(share), uniform * share.sum(), side="right")), int(np.flatnonzero(share)[-1]))
