@@ -21,6 +21,9 @@ from torch import Tensor, nn
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+# The models inside the package, by their names; without a name, the first one.
+PRETRAINED = Path(__file__).parent / "pretrained"
+SHIPPED = ("gates", "vqvae")
 Config = TypeVar("Config")
 
 
@@ -31,11 +34,12 @@ class Checkpoint(NamedTuple):
     weights: Path
 
     @classmethod
-    def at(cls, place: str | Path, revision: str | None = None) -> Checkpoint:
-        """`place` is a folder, or the name of a hub repository (org/name) when no such folder exists."""
+    def at(cls, place: str | Path | None = None, revision: str | None = None) -> Checkpoint:
+        """`place` is a folder; or, when no such folder exists, the name of a model that ships, or of a hub repository (org/name)."""
+        place = SHIPPED[0] if place is None else place
         folder = Path(place)
         if not folder.is_dir():
-            folder = _download(str(place), revision)
+            folder = PRETRAINED / place if str(place) in SHIPPED else _download(str(place), revision)
         missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{place} lacks {' and '.join(missing)}; a model is a folder with {CONFIG} and {WEIGHTS}")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 import meshgpt
-from meshgpt.checkpoint import CARD, Checkpoint
+from meshgpt.checkpoint import CARD, SHIPPED, Checkpoint
 
 PACKAGES = ("torch", "numpy", "accelerate", "vector-quantize-pytorch", "safetensors", "trimesh", "open3d")
 CARD_LINES = 8
@@ -59,9 +59,7 @@ def _version(package: str) -> str:
 
 
 def _place(options: InfoOptions) -> Iterator[str]:
-    from meshgpt.model import PRETRAINED
-
-    place = Path(PRETRAINED if options.place is None else options.place)
+    place = Path(SHIPPED[0] if options.place is None else options.place)
     tables = [place] if place.is_file() else sorted(place.glob("*.parquet"))
     if tables and not (place / "config.json").is_file():
         return _data_set(place, tables)

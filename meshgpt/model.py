@@ -35,7 +35,6 @@ from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 SMALL = 8_192
 KEPT_POINTS = 16_384
 JUDGED_POINTS = 8_192
-PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,11 @@ class MeshGPT:
 
     @classmethod
     def from_pretrained(cls, place: str | Path | None = None, revision: str | None = None, device: str | None = None) -> MeshGPT:
-        """The model that ships inside the package, or that of a folder or a hub repository ("org/name").
+        """The model that ships inside the package, or that of a folder, a shipped one's name, or a hub repository ("org/name").
 
         FileNotFoundError or ValueError with one sentence where there is none, or its files do not fit.
         """
-        found = Checkpoint.at(PRETRAINED if place is None else place, revision)
+        found = Checkpoint.at(place, revision)
         config = found.read_config()
         if config.get("kind") != "meshgpt":
             raise ValueError(f"{found.config} describes a {config.get('kind')!r}, no whole model; pass the folder of a trained transformer")
@@ -174,10 +173,13 @@ class MeshGPT:
         return self.network.see(points, dropped).select(torch.zeros(rows, dtype=torch.long, device=points.device))
 
     def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling) -> Sample:
-        ended = len(ids) < sampling.max_faces
+        ended = len(ids) < self.network.most_steps(sampling.max_faces)
         corners = self.tokenizer.decode(ids, shown, strict=ended)
+        by_face = self.tokenizer.width == 3 * self.tokenizer.spell
+        if isinstance(self.tokenizer, GatesTokenizer):
+            ended = ended and len(corners) < sampling.max_faces
         mesh = without_flat_faces(mesh_of(corners, self.tokenizer.bins))
-        dropped = (len(ids) if self.tokenizer.width > 1 else len(corners)) - len(mesh.faces)
+        dropped = (len(ids) if by_face else len(corners)) - len(mesh.faces)
         mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
         return Sample(mesh, seed, len(ids), ended, dropped, distance)
@@ -215,7 +217,8 @@ def _with_normals_if_possible(cloud: Cloud) -> Cloud:
 
 
 def read_tokenizer(place: str) -> MeshTokenizer:
-    """A trained tokenizer from its folder (or from a whole model's), or one that needs no training by its name."""
+    """A trained tokenizer from its folder (or from a whole model's, or `vqvae`, the one that ships), or one that needs no training by its
+    name."""
     if place in TOKENIZERS and place != "vqvae":
         return TOKENIZERS[place]()
     found = Checkpoint.at(place)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from meshgpt.gate_model import GateModel
 from meshgpt.generate import Sampling, Verdict, generate, pick
 from meshgpt.memory import remember
 from meshgpt.mesh import canonical
@@ -153,9 +154,10 @@ def rows_of(steps: list[np.ndarray], rows: int, width: int) -> list[np.ndarray]:
     return [row[row[:, 0] >= 0] for row in whole]
 
 
-def end_bias(network: StepModel, value: float) -> None:
-    torch.nn.init.constant_(network.depth.end.bias, value)
-    torch.nn.init.zeros_(network.depth.end.weight)
+def end_bias(network: StepModel | GateModel, value: float) -> None:
+    end = network.decoder.stop if isinstance(network, GateModel) else network.depth.end
+    torch.nn.init.constant_(end.bias, value)
+    torch.nn.init.zeros_(end.weight)
 
 
 @pytest.fixture

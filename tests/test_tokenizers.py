@@ -16,7 +16,7 @@ from soups import PARTS, soup, soups
 from meshgpt.conditioners import PointCloudConfig
 from meshgpt.memory import cells_of, shifted
 from meshgpt.mesh import BINS, canonical, mesh_of, sample_surface, to_unit, weld
-from meshgpt.model import PRETRAINED, read_tokenizer
+from meshgpt.model import read_tokenizer
 from meshgpt.tokenizer import TOKENIZERS, CoordsTokenizer, MeshTokenizer, build, describe
 from meshgpt.tokenizer.face_grammar import FaceGrammar
 from meshgpt.tokenizer.interface import Grammar, Steering
@@ -419,7 +419,7 @@ def test_manifold_walks_give_an_edge_two_faces_that_face_the_same_way(vocab, spe
 
 @pytest.fixture(scope="session")
 def shipped() -> MeshTokenizer:
-    return read_tokenizer(str(PRETRAINED))
+    return read_tokenizer("vqvae")
 
 
 def points_of(corners: np.ndarray) -> np.ndarray:
@@ -599,7 +599,7 @@ def test_steered_coords_begin_behind_what_is_passed_and_not_above_the_ceiling(se
 @pytest.mark.parametrize("edges", [{"manifold": False}, {"manifold": True}], ids=str)
 def test_steered_faces_begin_with_nothing_that_is_passed(edges):
     points = np.random.default_rng(0).uniform(-0.4, 0.4, (500, 3))
-    tokenizer = read_tokenizer(str(PRETRAINED))
+    tokenizer = read_tokenizer("vqvae")
     grammar, rng = tokenizer.grammar(points=points, **edges), np.random.default_rng(1)
     ids, state = step_of(grammar, grammar.start(), tokenizer.width, rng)
     first = tuple(ids[: tokenizer.spell])
@@ -610,7 +610,7 @@ def test_steered_faces_begin_with_nothing_that_is_passed(edges):
 
 def test_steered_faces_begin_below_the_ceiling():
     points = np.random.default_rng(0).uniform(-0.4, 0.4, (500, 3))
-    tokenizer = read_tokenizer(str(PRETRAINED))
+    tokenizer = read_tokenizer("vqvae")
     grammar, rng = tokenizer.grammar(True, points), np.random.default_rng(1)
     _, state = step_of(grammar, grammar.start(), tokenizer.width, rng)
     heights = {}

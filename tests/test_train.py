@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
 from meshgpt.generate import Sampling
 from meshgpt.mesh import corners_of
-from meshgpt.model import PRETRAINED, MeshGPT, read_tokenizer
+from meshgpt.model import MeshGPT, read_tokenizer
 from meshgpt.train import decoder, transformer, vqvae
 from meshgpt.train.data import Recipe
 from meshgpt.train.loop import Loop, LoopOptions, rate_at
@@ -200,7 +200,7 @@ def test_two_meshes_are_learned_by_heart(kit, tmp_path):
 @pytest.mark.parametrize("name", ["coords", "vqvae"])
 def test_sixteen_meshes_are_learned_by_heart(kit, tmp_path, name):
     """With the VQ-VAE that ships, on meshes that it gives back exactly."""
-    place = name if name == "coords" else str(PRETRAINED)
+    place = name
     tokenizer = read_tokenizer(place)
     data = kit(16, lambda corners: np.array_equal(tokenizer.decode(tokenizer.encode(corners)), corners))
     body, cloud = TransformerConfig(dim=128, layers=3, heads=4), PointCloudConfig(points=256, vectors=8, dim=64, layers=1, heads=2)

@@ -19,7 +19,7 @@ from tyro.conf import Positional, arg
 from meshgpt.face_order import save_orders
 from meshgpt.files import whole_file
 from meshgpt.mesh import BINS, Fit, Mesh, corners_of
-from meshgpt.model import PRETRAINED, read_tokenizer
+from meshgpt.model import read_tokenizer
 from meshgpt.tokenizer import TOKENIZERS, MeshTokenizer
 from meshgpt.tokenizer_metrics import RoundTrip, round_trip, summary
 from meshgpt.tokenizer_tables import Measured, Tokenizer, by_faces, leaderboard
@@ -88,7 +88,7 @@ def _tokenizers(options: TokenizeOptions) -> dict[str, MeshTokenizer]:
 
 
 def _learned(bins: int) -> MeshTokenizer:
-    found = read_tokenizer(str(PRETRAINED))
+    found = read_tokenizer(LEARNED)
     if found.bins != bins:
         raise ValueError(f"the shipped codebook is made for {found.bins} bins; leave {LEARNED} or --bins {bins} out")
     return found

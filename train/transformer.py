@@ -1,7 +1,7 @@
 """Stage 3: the transformer learns to write meshes, seeing their clouds.
 
-meshgpt train transformer --data data/artist-kits --tokenizer runs/decoder --out runs/transformer
-accelerate launch -m meshgpt.train.transformer --data data/artist-kits --tokenizer runs/decoder --out runs/transformer
+meshgpt train transformer --data data/artist-kits --out runs/transformer
+accelerate launch -m meshgpt.train.transformer --data data/artist-kits --out runs/transformer
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class TransformerOptions:
     """A prepared parquet file, or a folder with train, val (and test) parquet files."""
     out: str
     """Folder of the run and its model."""
-    tokenizer: str = "coords"
-    """A folder with a trained VQ-VAE, or the name of a tokenizer that needs no training."""
+    tokenizer: str = "gates"
+    """The name of a tokenizer that needs no training, or a folder with a trained VQ-VAE."""
     model: Sizes = field(default_factory=Sizes)
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=20_000, learning_rate=1e-3))
     augment: Augmentation | None = field(default_factory=Augmentation)
