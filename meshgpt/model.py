@@ -115,20 +115,13 @@ class MeshGPT:
         seeds = list(range(seed, seed + count))
         judged = sampling.tries > 1 and self.tokenizer.spell > 1 and self.tokenizer.width > 1  # a step is vertices
         judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if judged else []
-        rows = self._rows(shown, seeds, sampling, judges, progress)
+        rows = self._rows(self.stream(shown, seeds, sampling, judges, _in_cube(cloud, fit)), len(seeds), progress)
         return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
 
-    def _rows(
-        self,
-        shown: Float[np.ndarray, "p 6"],
-        seeds: list[int],
-        sampling: Sampling,
-        judges: Sequence[Judge],
-        progress: Callable[[int], None],
-    ) -> list[Int[np.ndarray, "n w"]]:
+    def _rows(self, steps: Iterator[Int[np.ndarray, "b w"]], count: int, progress: Callable[[int], None]) -> list[Int[np.ndarray, "n w"]]:
         """The steps of each row, up to its end."""
-        rows: list[list[np.ndarray]] = [[] for _ in seeds]
-        for number, step in enumerate(self.stream(shown, seeds, sampling, judges), 1):
+        rows: list[list[np.ndarray]] = [[] for _ in range(count)]
+        for number, step in enumerate(steps, 1):
             for row in np.flatnonzero(step[:, 0] >= 0):
                 rows[row].append(step[row])
             progress(number)
@@ -151,17 +144,25 @@ class MeshGPT:
         return self.network.cloud.prepare(_in_cube(cloud, fit), np.random.default_rng(seed))
 
     def stream(
-        self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling, judges: Sequence[Judge] = ()
+        self,
+        shown: Float[np.ndarray, "p 6"],
+        seeds: list[int],
+        sampling: Sampling,
+        judges: Sequence[Judge] = (),
+        surface: Float[np.ndarray, "n 6"] | None = None,
     ) -> Iterator[Int[np.ndarray, "b w"]]:
-        """Steps as they are written, a row for each seed; -1 in rows that have ended. `judges`: one for each seed, or none."""
+        """Steps as they are written, a row for each seed; -1 in rows that have ended. `judges`: one for each seed, or none; vertices
+        stay on the `surface`, all points that are known, where that is asked for: by default on those that are shown."""
         points = torch.from_numpy(shown)[None].to(self.network.start.device)
         with torch.inference_mode():
             seen = self._seen(points, len(seeds), drop=False)
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
-        yield from generate(self.network, seen, blank, self._grammar(shown, sampling), seeds, sampling, judges)
+        yield from generate(
+            self.network, seen, blank, self._grammar(shown if surface is None else surface, sampling), seeds, sampling, judges
+        )
 
-    def _grammar(self, shown: Float[np.ndarray, "p 6"], sampling: Sampling) -> Grammar:
-        points = shown[:, :3].astype(np.float64) if sampling.bounds == "cloud" else None
+    def _grammar(self, surface: Float[np.ndarray, "n 6"], sampling: Sampling) -> Grammar:
+        points = surface[:, :3].astype(np.float64) if sampling.bounds == "cloud" else None
         if isinstance(self.tokenizer, GatesTokenizer):
             return self.tokenizer.grammar(sampling.edges == "manifold", points, sampling.max_faces)
         if isinstance(self.tokenizer, VQVAETokenizer):

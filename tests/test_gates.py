@@ -152,7 +152,7 @@ def test_vertices_stay_on_the_ground(val):
     ids = random_ids(TOKENIZER.grammar(points=points), 0, 60, skips=0.3)
     vertices = (weld(TOKENIZER.decode(ids))[0] + 0.5) / TOKENIZER.bins - 0.5
     apart = np.linalg.norm(vertices[:, None] - points, axis=-1).min(1)
-    assert apart.max() < 4 / TOKENIZER.bins
+    assert apart.max() < 8 / TOKENIZER.bins
     free = weld(TOKENIZER.decode(random_ids(TOKENIZER.grammar(), 0, 60)))[0]
     assert np.linalg.norm((free + 0.5)[:, None] / TOKENIZER.bins - 0.5 - points, axis=-1).min(1).max() > 10 / TOKENIZER.bins
 

@@ -161,9 +161,12 @@ def test_a_run_starts_from_the_weights_of_a_trained_model(kit, tmp_path):
     options = transformer.TransformerOptions(data, str(tmp_path / "one"), "coords", TINY, replace(SHORT, steps=2))
     transformer.run(options)
     still = replace(SHORT, steps=1, learning_rate=0.0)
-    transformer.run(replace(options, out=str(tmp_path / "two"), loop=still, start_from=str(tmp_path / "one")))
+    from_one = replace(options, out=str(tmp_path / "two"), loop=still, start_from=str(tmp_path / "one"))
+    transformer.run(replace(from_one, model=transformer.Sizes()))
     one, two = (MeshGPT.from_pretrained(tmp_path / name, device="cpu").network.state_dict() for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+    with pytest.raises(ValueError, match="writes coords and not gates; pass its --tokenizer"):
+        transformer.run(replace(from_one, tokenizer="gates", out=str(tmp_path / "three")))
 
 
 # By heart
@@ -175,7 +178,9 @@ def exactly_written(model: MeshGPT, data: Path, count: int, points: int) -> int:
     for index in range(count):
         mesh = meshes.mesh(index)
         shown = Recipe(points=points).surface(mesh, np.random.default_rng(99))
-        steps = list(model.stream(shown, [0], Sampling(temperature=0.0, max_faces=len(mesh.faces) + 5, guidance=1.0, edges="any")))
+        steps = list(
+            model.stream(shown, [0], Sampling(temperature=0.0, max_faces=len(mesh.faces) + 5, guidance=1.0, edges="any", bounds="none"))
+        )
         written = model.tokenizer.decode(np.concatenate(steps), shown) if steps else np.zeros((0, 3, 3), dtype=np.int64)
         wanted = corners_of(mesh)
         exact += written.shape == wanted.shape and bool((written == wanted).all())
@@ -187,17 +192,18 @@ def learn(data: Path, out: Path, tokenizer: str, sizes: transformer.Sizes, loop:
     return MeshGPT.from_pretrained(out, device="cpu")
 
 
-def test_two_meshes_are_learned_by_heart(kit, tmp_path):
+@pytest.mark.parametrize("tokenizer", ["coords", "gates"])
+def test_two_meshes_are_learned_by_heart(kit, tmp_path, tokenizer):
     body = TransformerConfig(dim=64, layers=2, heads=2)
     sizes = transformer.Sizes(body, TINY_CLOUD, TINY_SURROUNDINGS, depth_dim=64, depth_hidden=64, depth_layers=2, depth_code=32)
     loop = replace(SHORT, steps=90, warmup=10, learning_rate=5e-3, validate_every=1000)
     data = kit(2)
-    model = learn(data, tmp_path / "out", "coords", sizes, loop)
+    model = learn(data, tmp_path / "out", tokenizer, sizes, loop)
     assert exactly_written(model, data, 2, TINY_CLOUD.points) == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["coords", "vqvae"])
+@pytest.mark.parametrize("name", ["coords", "vqvae", "gates"])
 def test_sixteen_meshes_are_learned_by_heart(kit, tmp_path, name):
     """With the VQ-VAE that ships, on meshes that it gives back exactly."""
     place = name

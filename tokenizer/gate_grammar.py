@@ -31,7 +31,8 @@ class Ground(NamedTuple):
 
     @classmethod
     def around(cls, points: Float[np.ndarray, "n 3"], sides: Sequence[int], bins: int) -> Ground:
-        """Within one and a half times the usual distance between points (and a bin) of one of them; points lie in the cube."""
+        """Within three times the usual distance between points (and two cells) of one of them, so that hardly a real vertex is left out;
+        points lie in the cube."""
         from scipy.ndimage import distance_transform_edt
         from scipy.spatial import KDTree
 
@@ -43,7 +44,7 @@ class Ground(NamedTuple):
         x, y, z = at.round().astype(int).clip(0, cells - 1).T
         free[y, z, x] = False
         spacing = float(np.median(KDTree(at).query(at, k=2)[0][:, 1])) if len(at) > 1 else 0.0
-        return cls(tuple(_blocks(distance_transform_edt(free) <= 1 + 1.5 * spacing, sides)))
+        return cls(tuple(_blocks(distance_transform_edt(free) <= 2 + 3 * spacing, sides)))
 
     def on(self, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"] | bool:
         return self.blocks[level][block] if level < len(self.blocks) else True

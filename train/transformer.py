@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from meshgpt.checkpoint import load_into, tensors_of
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
 from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.model import MeshGPT, read_tokenizer
 from meshgpt.steps import StepModel, StepModelConfig
+from meshgpt.tokenizer import describe
 from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import MeshTokenizer
 from meshgpt.tokenizer.vqvae import VQVAETokenizer
@@ -33,8 +33,8 @@ from .vqvae import batches_for, read_splits, validation_batches
 class Sizes:
     """How large the networks are; what the tokenizer fixes is taken from it."""
 
-    body: TransformerConfig = field(default_factory=lambda: TransformerConfig(dim=256, layers=6, heads=4))
-    cloud: PointCloudConfig = field(default_factory=PointCloudConfig)
+    body: TransformerConfig = field(default_factory=lambda: TransformerConfig(dim=256, layers=4, heads=4))
+    cloud: PointCloudConfig = field(default_factory=lambda: PointCloudConfig(points=2048))
     surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
     depth_dim: int = 192
     depth_hidden: int = 256
@@ -61,7 +61,7 @@ class TransformerOptions:
     drop: float = 0.1
     """Share of meshes shown without their cloud, for classifier-free guidance."""
     start_from: str = ""
-    """A trained model (folder or hub name) of the same sizes and tokenizer, whose weights this run starts with."""
+    """A trained model (folder, hub name, or one that ships) of the same tokenizer, whose sizes and weights this run starts with."""
     validate_on: int = 200
     """Meshes of the validation split that are looked at each time."""
 
@@ -69,7 +69,7 @@ class TransformerOptions:
 class TransformerObjective(nn.Module):
     """Nats per face of whole sequences, END included. The tokenizer's network is frozen, and no part of what is trained."""
 
-    def __init__(self, network: StepModel, tokenizer: MeshTokenizer, drop: float) -> None:
+    def __init__(self, network: StepModel | GateModel, tokenizer: MeshTokenizer, drop: float) -> None:
         super().__init__()
         self.network, self.drop = network, drop
         self.tokenizer = [tokenizer]
@@ -94,17 +94,14 @@ def run(options: TransformerOptions) -> dict[str, float]:
     torch.manual_seed(options.loop.seed)
     tokenizer = read_tokenizer(options.tokenizer)
     meshes, held_out = read_splits(options.data, options.max_faces)
-    network = new_network(tokenizer, options.model)
-    if options.start_from:
-        trained = MeshGPT.from_pretrained(options.start_from, device="cpu").network
-        load_into(network, tensors_of(trained), options.start_from)
+    network = trained_network(options.start_from, tokenizer) if options.start_from else new_network(tokenizer, options.model)
     loop = Loop(TransformerObjective(network, tokenizer, options.drop), options.out, options.loop)
     learned = isinstance(tokenizer, VQVAETokenizer)
     if learned:
         tokenizer.network.to(loop.device).eval()
     recipe = Recipe(
         tokenizer.bins,
-        options.model.cloud.points,
+        network.config.cloud.points,
         None if learned else tokenizer,
         options.augment,
         options.degrade,
@@ -118,6 +115,16 @@ def run(options: TransformerOptions) -> dict[str, float]:
         lambda: bits_per_face(network, tokenizer, few, recipe, options.loop.faces, loop.device),
         lambda out: MeshGPT(tokenizer, network).save(out),
     )
+
+
+def trained_network(place: str, tokenizer: MeshTokenizer) -> StepModel | GateModel:
+    """The network of a trained model; ValueError where it writes another tokenizer's steps."""
+    trained = MeshGPT.from_pretrained(place, device="cpu")
+    if describe(trained.tokenizer)["name"] != describe(tokenizer)["name"]:
+        raise ValueError(
+            f"{place} writes {describe(trained.tokenizer)['name']} and not {describe(tokenizer)['name']}; pass its --tokenizer"
+        )
+    return trained.network.train()
 
 
 def new_network(tokenizer: MeshTokenizer, sizes: Sizes) -> StepModel | GateModel:
@@ -140,7 +147,7 @@ def new_network(tokenizer: MeshTokenizer, sizes: Sizes) -> StepModel | GateModel
 
 @torch.no_grad()
 def bits_per_face(
-    network: StepModel, tokenizer: MeshTokenizer, meshes: MeshSet, recipe: Recipe, faces: int, device: torch.device
+    network: StepModel | GateModel, tokenizer: MeshTokenizer, meshes: MeshSet, recipe: Recipe, faces: int, device: torch.device
 ) -> dict[str, float]:
     """Bits of the whole sequences, END included, per face, on meshes and clouds as they are: comparable across tokenizers."""
     nats = count = 0.0
