@@ -157,16 +157,15 @@ class MeshGPT:
         with torch.inference_mode():
             seen = self._seen(points, len(seeds), drop=False)
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
-        yield from generate(
-            self.network, seen, blank, self._grammar(shown if surface is None else surface, sampling), seeds, sampling, judges
-        )
+        grammar = self._grammar(shown, shown if surface is None else surface, sampling)
+        yield from generate(self.network, seen, blank, grammar, seeds, sampling, judges)
 
-    def _grammar(self, surface: Float[np.ndarray, "n 6"], sampling: Sampling) -> Grammar:
-        points = surface[:, :3].astype(np.float64) if sampling.bounds == "cloud" else None
+    def _grammar(self, shown: Float[np.ndarray, "p 6"], surface: Float[np.ndarray, "n 6"], sampling: Sampling) -> Grammar:
+        manifold, bounded = sampling.edges == "manifold", sampling.bounds == "cloud"
         if isinstance(self.tokenizer, GatesTokenizer):
-            return self.tokenizer.grammar(sampling.edges == "manifold", points, sampling.max_faces)
+            return self.tokenizer.grammar(manifold, surface[:, :3].astype(np.float64) if bounded else None, sampling.max_faces)
         if isinstance(self.tokenizer, VQVAETokenizer):
-            return self.tokenizer.grammar(sampling.edges == "manifold", points)
+            return self.tokenizer.grammar(manifold, shown[:, :3].astype(np.float64) if bounded else None)
         return self.tokenizer.grammar()
 
     def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
