@@ -19,11 +19,13 @@ from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import Steering
 
 # How much a share that is off the surface or on other faces counts, a bin off the surface's planes, and (the logarithm of) a gain.
-STRICTNESS, PRECISION, GREED = 20.0, 4.0, 2.0
+STRICTNESS, PRECISION, GREED = 40.0, 4.0, 1.0
 # Gains are measured by what each face that is left would have to gain for all to be covered; one of nothing counts like this one.
 LEAST_GAIN = 0.03
-# What it costs to leave a gate without a face, and how wrong a face may be that is still better than none.
-SKIPPING, WRONG, MISSED = 2.0, 0.35, 2.5
+# What it costs to leave a gate without a face, and more so where the cloud goes on; what closing one is worth; and how wrong a face
+# may be that is still better than none.
+SKIPPING, LEAVING, CLOSING = 6.0, 3.0, 6.0
+WRONG, MISSED = 0.35, 2.5
 # As little may be wrong that no more ways are asked for.
 FINE, PRECISE = 0.1, 0.8
 ROUNDS = 3
@@ -39,7 +41,6 @@ class GateJudge:
 
         self.coverage, self.tokenizer = coverage, tokenizer
         self.walk, self.left = beginning(tokenizer.bins, faces + 1), faces
-        self.vertices: set[int] = set()
         self.ways: list[Weights] = []
         self.rounds = self.idle = 0
         self.begun = 1.0
@@ -98,16 +99,21 @@ class GateJudge:
         triangles = np.stack([np.broadcast_to(b, at.shape), np.broadcast_to(a, at.shape), at], 1)
         weights = self.coverage.weigh(triangles)
         wrong = weights.off + weights.double
-        costs = STRICTNESS * wrong + PRECISION * weights.miss - GREED * np.log(self._gains(ids, weights) + LEAST_GAIN)
-        fine = ~ended & (skipped | (wrong < FINE) & (weights.miss < PRECISE))
+        gains, closed = self._gains(ids, weights)
+        costs = STRICTNESS * wrong + PRECISION * weights.miss - GREED * np.log(gains + LEAST_GAIN) - CLOSING * closed
+        goes_on = bool(self.coverage.near_open((a + b)[None] / 2)[0])
+        fine = ~ended & np.where(skipped, not goes_on, (wrong < FINE) & (weights.miss < PRECISE))
         usable = ~ended & (skipped | (wrong < WRONG) & (weights.miss < MISSED))
-        return np.where(skipped, SKIPPING, costs), fine, usable
+        return np.where(skipped, SKIPPING + LEAVING * goes_on, costs), fine, usable
 
-    def _gains(self, ids: Int[np.ndarray, "k w"], weights: Weights) -> Float[np.ndarray, "k"]:
-        """A face on a vertex that is there closes an edge, and gains as much as is its share at least."""
-        gains = weights.gain * max(self.left, 1) / max(self.coverage.rest, REST)
+    def _gains(self, ids: Int[np.ndarray, "k w"], weights: Weights) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+        """What the face of each way gains, and how many gates it closes: one that does gains as much as is its share at least."""
+        from meshgpt.tokenizer.gate_kernels import closed_by
+
         places = self.tokenizer.places_of(np.where(ids[:, :1] < self.tokenizer.skip, ids, 0))[0].tolist()
-        return np.where([place in self.vertices for place in places], np.maximum(gains, 1.0), gains)
+        closed = np.array([closed_by(self.walk, place) for place in places])
+        gains = weights.gain * max(self.left, 1) / max(self.coverage.rest, REST)
+        return np.where(closed > 0, np.maximum(gains, 1.0), gains), closed
 
     def _corners(self) -> Float[np.ndarray, "2 3"]:
         """The last vertex of the gate or of the face that is begun, and the one before it: a and b of the border."""
@@ -132,7 +138,6 @@ class GateJudge:
         step(self.walk, new_log(2), place)
         if place < 0:
             return
-        self.vertices.add(int(place))
         if stage == 1:
             self.idle = self.idle + 1 if self.begun - self.coverage.rest < CRUMB else 0
             self.begun = self.coverage.rest

@@ -39,7 +39,7 @@ class Sampling:
     min_faces: int = 1
     edges: Literal["manifold", "any"] = "manifold"
     bounds: Literal["cloud", "none"] = "cloud"
-    tries: int = 24
+    tries: int = 32
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:

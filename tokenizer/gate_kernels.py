@@ -116,6 +116,13 @@ def runs(walk, tail, head):
 
 
 @compiled
+def closed_by(walk, vertex):
+    """How many gates that wait a face on this vertex would close, beside the one that it stands over."""
+    ahead, behind = walk[edge_slot(walk, vertex, walk[A])] - 1, walk[edge_slot(walk, walk[B], vertex)] - 1
+    return int(ahead >= 0 and walk[walk[OPEN] + ahead] != 0) + int(behind >= 0 and walk[walk[OPEN] + behind] != 0)
+
+
+@compiled
 def barred(walk, manifold):
     """Vertices that must not come next: of the gate, of a face that is there; in manifold meshes those of an edge that is there."""
     stage, a, b = walk[STAGE], walk[A], walk[B]
