@@ -6,9 +6,7 @@ tensors. It does not know the hub or networks' code; the shapes of our tensors c
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping

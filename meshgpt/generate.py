@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from meshgpt.memory import RunningMemory
+from meshgpt.one_id_model import OneIdModel, Shape
 from meshgpt.steps import Seen, StepModel
 from meshgpt.tokenizer.interface import Grammar, State, Steering
 
@@ -111,8 +111,8 @@ class Judge(Protocol):
 
 
 def generate(
-    network: StepModel,
-    seen: Seen,
+    network: StepModel | OneIdModel,
+    seen: Seen | Shape,
     blank: Seen | None,
     grammar: Grammar,
     seeds: Sequence[int],
@@ -246,13 +246,13 @@ class _Writer:
     """The network with everything that it keeps between ids: cache, memory and the open step; rows twice with guidance."""
 
     @torch.inference_mode()
-    def __init__(self, network: StepModel, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
+    def __init__(self, network: StepModel | OneIdModel, seen: Seen | Shape, blank: Seen | None, sampling: Sampling) -> None:
         self.network, self.sampling = network, sampling
-        self.width, self.spell, self.end = network.config.width, network.config.spell, network.config.vocab
+        self.width, self.spell, self.end = network.config.width, network.config.spell, network.end
         self.guided = blank is not None and sampling.guidance != 1
         self.seen = seen.joined(blank) if self.guided else seen
         self.cache, self.hidden = network.begin(self.seen, sampling.max_faces)
-        self.memory = RunningMemory(len(self.hidden), self.width, network.depth.shifts, network.config.bins, self.hidden.device)
+        self.memory = network.memory(len(self.hidden))
 
     @torch.inference_mode()
     def pick(

@@ -46,6 +46,15 @@ class OneIdConfig:
             raise ValueError(f"the roles {self.roles!r} are unknown; 'face' or 'strip' fits")
 
     @property
+    def width(self) -> int:
+        """Ids of a step."""
+        return 1
+
+    @property
+    def spell(self) -> int:
+        return 1
+
+    @property
     def begin(self) -> int:
         return self.vocab
 
@@ -80,6 +89,20 @@ class IdCache(KVCache):
         super().__init__(config, rows, capacity, like)
         self.since = torch.zeros(rows, dtype=torch.long, device=like.device)
 
+    def select(self, rows: Tensor) -> None:
+        super().select(rows)
+        self.since = self.since[rows]
+
+
+class NoMemory:
+    """These models look nothing up in what was written."""
+
+    def within_step(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"]) -> None:
+        return None
+
+    def advance(self, ids: Int[Tensor, "b 1"]) -> None:
+        return None
+
 
 class OneIdModel(nn.Module):
     def __init__(self, config: OneIdConfig) -> None:
@@ -94,6 +117,7 @@ class OneIdModel(nn.Module):
         self.head = nn.Linear(dim, ids, bias=False)
         if config.tied:
             self.head.weight = self.embed.weight
+        self.writes_begin = False  # as released, it does
 
     def see(self, surface: Float[Tensor, "b p 6"]) -> Shape:
         latents = self.cloud(surface)
@@ -124,14 +148,38 @@ class OneIdModel(nn.Module):
         x = torch.cat([shape.prefix + self.kind[0], self._embedded(ids, roles)], 1)
         return self.head(self.body(x)[:, shape.prefix.shape[1] - 1 :])
 
-    # Step by step
+    # Step by step, as `generate.py` wants it
+
+    @property
+    def end(self) -> int:
+        """The id END."""
+        return self.config.end
+
+    @property
+    def room(self) -> int:
+        """How many ids behind BEGIN there are positions for."""
+        return self.config.body.positions - self.config.cloud.look.vectors - 1
+
+    def memory(self, rows: int) -> NoMemory:
+        return NoMemory()
 
     def begin(self, shape: Shape, steps: int) -> tuple[IdCache, Float[Tensor, "b 1 d"]]:
-        """Read the prefix; returns the cache, with room for `steps` ids, and the hidden vector that writes the first."""
-        cache = IdCache(self.config.body, len(shape.prefix), shape.prefix.shape[1] + steps, shape.prefix)
-        return cache, self.body(shape.prefix + self.kind[0], cache)[:, -1:]
+        """Read the prefix, and BEGIN unless the model is to write it itself; returns the cache, with room for `steps` ids, and the hidden
+        vector that writes the first."""
+        prefix = (shape.prefix + self.kind[0]).to(self.embed.weight.dtype)
+        cache = IdCache(self.config.body, len(prefix), prefix.shape[1] + 1 + steps, prefix)
+        hidden = self.body(prefix, cache)[:, -1:]
+        if self.writes_begin:
+            return cache, hidden
+        return cache, self._read(torch.full((len(prefix),), self.config.begin, device=prefix.device), cache)
 
-    def read(self, ids: Int[Tensor, "b"], cache: IdCache) -> Float[Tensor, "b 1 d"]:
+    def read_step(self, ids: Int[Tensor, "b 1"], shape: Shape, cache: IdCache) -> Float[Tensor, "b 1 d"]:
         """Take in an id of each row; returns the hidden vector that writes the next one."""
+        return self._read(ids[:, 0], cache)
+
+    def _read(self, ids: Int[Tensor, "b"], cache: IdCache) -> Float[Tensor, "b 1 d"]:
         roles, cache.since = self.role_of(ids[:, None], cache.since)
         return self.body(self._embedded(ids[:, None], roles), cache)
+
+    def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b 0"], memory: None, shape: Shape) -> Float[Tensor, "b ids"]:
+        return self.head(hidden)[:, 0].float()

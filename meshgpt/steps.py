@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
 from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
-from meshgpt.memory import Memory, remember
+from meshgpt.memory import Memory, RunningMemory, remember
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
 
 IGNORED = -100
@@ -143,6 +143,15 @@ class StepModel(nn.Module):
         cache = KVCache(self.config.body, len(prefix), prefix.shape[1] + 1 + steps, prefix)
         first = torch.cat([prefix, self.start.expand(len(prefix), 1, -1)], 1)
         return cache, self.body(first, cache)[:, -1:]
+
+    @property
+    def end(self) -> int:
+        """The id END."""
+        return self.config.vocab
+
+    def memory(self, rows: int) -> RunningMemory:
+        """The memory before step 0."""
+        return RunningMemory(rows, self.config.width, self.depth.shifts, self.config.bins, self.start.device)
 
     def read_step(self, ids: Int[Tensor, "b w"], seen: Seen, cache: KVCache) -> Float[Tensor, "b 1 d"]:
         """Take in a step; returns the hidden vector that writes the next one."""
