@@ -20,6 +20,7 @@ from torch import Tensor
 
 from meshgpt import checkpoint
 from meshgpt.families import FAMILIES, Family, Row, Shapes
+from meshgpt.hub import Listing
 from meshgpt.one_id_model import OneIdConfig, OneIdModel
 from meshgpt.tokenizer import build
 
@@ -70,6 +71,12 @@ def read_source(file: Path) -> Source:
             f"{file} is of no kind that this meshgpt converts ({known}): its first tensor is {next(iter(shapes), 'missing')!r}"
         )
     return Source(family, file, shapes)
+
+
+def remote_source(listing: Listing) -> Source | None:
+    """Of what is on the hub; None where it is a model of ours, or none that this meshgpt knows."""
+    family = next((family for family in FAMILIES if family.mark in listing.shapes), None)
+    return None if family is None else Source(family, Path(listing.file), listing.shapes)
 
 
 def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:

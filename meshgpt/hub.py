@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshgpt.checkpoint import CARD, CONFIG
 from meshgpt.families import FAMILIES
@@ -32,8 +32,7 @@ def folder_of(name: str, revision: str | None = None) -> Path:
 
     FileNotFoundError, ValueError or OSError with one sentence where they cannot be had. HF_HUB_OFFLINE=1 leaves the hub alone.
     """
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise FileNotFoundError(f"{name} is neither a folder nor a hub name of the form org/name; pass one of the two")
+    _check_name(name)
     from huggingface_hub import is_offline_mode
 
     if is_offline_mode():
@@ -46,6 +45,40 @@ def folder_of(name: str, revision: str | None = None) -> Path:
         if not any(file.rfilename != CARD for file in files):
             raise FileNotFoundError(f"{name} on the hub holds no {CONFIG} and no safetensors file; is it a model of another kind?")
         return [_file(name, info, file) for file in sorted(files, key=lambda file: file.rfilename != CONFIG)][-1].parent
+
+
+class Listing(NamedTuple):
+    """The weights of a repository: their file, its bytes, and the shapes in its header."""
+
+    file: str
+    size: int
+    shapes: dict[str, tuple[int, ...]]
+
+
+def listing(name: str, revision: str | None = None) -> Listing | None:
+    """Of a model on the hub, without its download; None where the hub cannot be asked, or holds no known file of weights."""
+    from huggingface_hub import HfApi, is_offline_mode
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    _check_name(name)
+    if is_offline_mode():
+        return None
+    with _sentences(name, revision):
+        info = _info(name, revision)
+        sizes = {file.rfilename: file.size or 0 for file in (info.siblings or () if info is not None else ())}
+        file = next((family.file for family in FAMILIES if family.file in sizes), None)
+        if info is None or file is None:
+            return None
+        try:
+            header = HfApi().parse_safetensors_file_metadata(name, file, revision=info.sha)
+        except SafetensorsParsingError:
+            raise ValueError(f"{file} of {name} is no safetensors file, so that it is not read; pass another model") from None
+    return Listing(file, sizes[file], {name: tuple(tensor.shape) for name, tensor in header.tensors.items()})
+
+
+def _check_name(name: str) -> None:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"{name} is neither a folder nor a hub name of the form org/name; pass one of the two")
 
 
 def _cached(name: str, revision: str | None, why: str) -> Path:

@@ -5,6 +5,7 @@ It is the part that a user meets. Files of models are `checkpoint.py`'s, the sam
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from meshgpt import checkpoint
+from meshgpt import checkpoint, hub
+from meshgpt.card import card_of
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.converted import at
@@ -63,7 +65,7 @@ class MeshGPT:
         self, tokenizer: MeshTokenizer, network: StepModel | OneIdModel, device: str | torch.device | None = None, as_released: bool = False
     ) -> None:
         self.tokenizer, self.network = tokenizer, network
-        self.published = None
+        self.published, self.converted_from = None, ""
         if isinstance(network, OneIdModel):
             self.published = Published(tokenizer, network.config.cloud.look.points, network.room, as_released)
             network.writes_begin = as_released
@@ -103,7 +105,9 @@ class MeshGPT:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if "one_id" in config:
             tokenizer, network = load_published(config, found, precision, device)
-            return cls(tokenizer, network, device, as_released)
+            model = cls(tokenizer, network, device, as_released)
+            model.converted_from = str(config.get("converted_from", ""))
+            return model
         if precision != "fp32" or as_released:
             said = "--as-released" if as_released else f"the precision {precision!r}"
             raise ValueError(f"{said} is for published models of other projects, and {found.config.parent} is none; leave it away")
@@ -117,7 +121,17 @@ class MeshGPT:
             raise ValueError("a model in int8 cannot be saved; load it in fp32 first")
         name = "steps" if self.published is None else "one_id"
         config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), name: checkpoint.to_json(self.network.config)}
+        config |= {"converted_from": self.converted_from} if self.converted_from else {}
         checkpoint.write(folder, config, {name: _as(value, dtype) for name, value in _tensors(self.tokenizer, self.network).items()}, card)
+
+    def push_to_hub(self, name: str, private: bool = False, card: str = "") -> str:
+        """Upload to a repository of the hub ("org/name"), which is made where there is none, with a generated card or your own; returns
+        its address. FileNotFoundError says how to log in."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder, card)
+            if not card:
+                (Path(folder) / checkpoint.CARD).write_text(card_of(Checkpoint.at(Path(folder)), name), encoding="utf-8")
+            return hub.push(Path(folder), name, private)
 
     def generate(
         self, cloud: Cloud | Float[np.ndarray, "n c"], seed: int = 0, up: str = "y", sampling: Sampling | None = None, samples: int = 1
