@@ -71,8 +71,8 @@ def write_converted(source: Source, target: Path, progress: Progress = lambda do
     needed, free = source.file.stat().st_size, shutil.disk_usage(target.parent).free
     if free < needed:
         raise OSError(
-            f"converting {source.file.name} needs {needed / 1e9:.2f} GB and {target.parent} has {free / 1e9:.2f} GB left; make room, or set "
-            "MESHGPT_CACHE to another disk"
+            f"converting {source.file.name} needs {needed / 1e9:.2f} GB and {target.parent} has {free / 1e9:.2f} GB left; "
+            "make room, or set MESHGPT_CACHE to another disk"
         )
     _sweep(target)
     with _beside(target) as part:

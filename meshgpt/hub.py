@@ -14,13 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from meshgpt.checkpoint import CARD, CONFIG
 from meshgpt.families import FAMILIES
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 WANTED = (CONFIG, CARD, "*.safetensors", *(family.file for family in FAMILIES))
 LARGE = 16 << 20  # bytes
@@ -44,7 +41,25 @@ def folder_of(name: str, revision: str | None = None) -> Path:
         files = [file for file in info.siblings or () if "/" not in file.rfilename and any(fnmatch(file.rfilename, one) for one in WANTED)]
         if not any(file.rfilename != CARD for file in files):
             raise FileNotFoundError(f"{name} on the hub holds no {CONFIG} and no safetensors file; is it a model of another kind?")
-        return [_file(name, info, file) for file in sorted(files, key=lambda file: file.rfilename != CONFIG)][-1].parent
+        folder = [_file(name, info, file) for file in sorted(files, key=lambda file: file.rfilename != CONFIG)][-1].parent
+        _remember(name, revision or "main", info.sha)
+        return folder
+
+
+def _remember(name: str, revision: str, commit: str) -> None:
+    """Which commit a branch or tag was, so that the cache answers for it offline."""
+    place = _storage(name) / "refs" / revision
+    if revision != commit:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(commit)
+
+
+def _storage(name: str) -> Path:
+    """The cache's folder of a repository."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
 
 
 class Listing(NamedTuple):
@@ -95,7 +110,7 @@ def _cached(name: str, revision: str | None, why: str) -> Path:
     return folder
 
 
-def _info(name: str, revision: str | None) -> ModelInfo | None:
+def _info(name: str, revision: str | None) -> Any:
     """What the hub says of a repository; None where it cannot be reached."""
     import httpx2
     from huggingface_hub import HfApi
@@ -128,7 +143,7 @@ def _sentences(name: str, revision: str | None) -> Iterator[None]:
         raise FileNotFoundError(f"{said}; {cure}") from None
 
 
-def _file(name: str, info: ModelInfo, file: RepoSibling) -> Path:
+def _file(name: str, info: Any, file: Any) -> Path:
     """A file of the repository in the cache; a large one is fetched, and checked, by ourselves."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
@@ -141,13 +156,13 @@ def _file(name: str, info: ModelInfo, file: RepoSibling) -> Path:
         return Path(hf_hub_download(name, file.rfilename, revision=info.sha))
 
 
-def _fetch(name: str, info: ModelInfo, file: RepoSibling) -> None:
+def _fetch(name: str, info: Any, file: Any) -> None:
     """Put a large file among the blobs of the cache, where the hub's own client will find it."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
+    blobs = _storage(name) / "blobs"
     url = hf_hub_url(name, file.rfilename, revision=info.sha)
     meta = get_hf_file_metadata(url)
     if meta.etag is None or (blobs / meta.etag).exists():
@@ -196,7 +211,7 @@ def _broken_off(name: str) -> Iterator[None]:
         raise OSError(f"the download of {name} broke off; the same command goes on from there") from None
 
 
-def _check_sum(name: str, file: RepoSibling, partial: Path) -> None:
+def _check_sum(name: str, file: Any, partial: Path) -> None:
     """Of the bytes that came; what is wrong is thrown away."""
     published = next((family for family in FAMILIES if family.repository == name and family.file == file.rfilename), None)
     told = file.lfs.sha256 if file.lfs is not None else None

@@ -101,7 +101,8 @@ def _published(name: str, source: Source, size: int) -> Iterator[str]:
     family = source.family
     yield f"{name}: {family.name}, a checkpoint of another project, which this meshgpt converts when it is first used"
     yield f"  {'licence':24}  {family.licence}"
-    yield f"  {'parameters':24}  {sum(map(prod, source.shapes.values())):,} in {len(source.shapes)} tensors, {size / 1e6:.1f} MB in {source.file.name}"
+    count = sum(map(prod, source.shapes.values()))
+    yield f"  {'parameters':24}  {count:,} in {len(source.shapes)} tensors, {size / 1e6:.1f} MB in {source.file.name}"
     for part, values in _settings(family.config(source.shapes)):
         yield f"  {part:24}  {values}"
 

@@ -385,7 +385,7 @@ def test_every_option_of_sample_is_described():
 
 
 def test_options_default_to_those_of_the_library():
-    assert parse(["sample", "--cond", "a"]).sampling == Sampling()
+    assert parse(["sample", "--cond", "a"]).sampling(Sampling()) == Sampling()
 
 
 def test_training_options_may_be_nested_or_none():

@@ -143,7 +143,9 @@ def test_an_unknown_tensor_is_named(theirs, tmp_path, name):
     refused(theirs.write(tmp_path / "published"), f"0 tensors are missing and 1 unknown, first '{name}' is unknown")
 
 
-@pytest.mark.parametrize("name", ["cond_proj.bias", "transformer.model.decoder.layers.0.fc1.weight", "point_encoder.model.shape_projection"])
+@pytest.mark.parametrize(
+    "name", ["cond_proj.bias", "transformer.model.decoder.layers.0.fc1.weight", "point_encoder.model.shape_projection"]
+)
 def test_a_missing_tensor_is_named(theirs, tmp_path, name):
     del theirs.weights[name]
     refused(theirs.write(tmp_path / "published"), f"1 tensors are missing and 0 unknown, first '{name}' is missing")
@@ -196,7 +198,9 @@ def test_a_config_of_another_project_is_refused(tmp_path):
 
 def test_another_projects_tensors_are_refused(tmp_path):
     save_file({"model.layers.0.weight": torch.zeros(2)}, tmp_path / "MeshAnything_350m.pth")
-    refused(tmp_path, "is of no kind that this meshgpt converts (MeshAnything, MeshAnythingV2): its first tensor is 'model.layers.0.weight'")
+    refused(
+        tmp_path, "is of no kind that this meshgpt converts (MeshAnything, MeshAnythingV2): its first tensor is 'model.layers.0.weight'"
+    )
 
 
 # Copies
@@ -294,7 +298,7 @@ def test_fewer_bits_give_about_the_same_logits(folder, precision, close):
     logits = []
     for model in (exact, rough):
         seen = model.network.see(cloud[None])
-        cache, hidden = model.network.begin(seen, 5)
+        _, hidden = model.network.begin(seen, 5)
         logits.append(model.network.slot_logits(hidden, torch.zeros(1, 0, dtype=torch.long), None, seen))
     spread = logits[0].std()
     assert 0 < (logits[0] - logits[1]).abs().max() / spread < close * 3

@@ -64,7 +64,11 @@ def encoder() -> Weights:
     look, blind = f"{SHAPE}encoder.cross_attn", f"{SHAPE}geo_decoder.cross_attn_decoder"
     shapes = {f"{SHAPE}encoder.query": (VECTORS, WIDE), "point_encoder.model.shape_projection": (WIDE, WIDE)}
     shapes |= both(f"{SHAPE}encoder.input_proj", WIDE, 54) | both(f"{SHAPE}pre_kl", 8, WIDE) | both(f"{SHAPE}post_kl", WIDE, 4)
-    shapes |= {f"{look}.attn.c_q.weight": (WIDE, WIDE), f"{look}.attn.c_kv.weight": (2 * WIDE, WIDE), **both(f"{look}.attn.c_proj", WIDE, WIDE)}
+    shapes |= {
+        f"{look}.attn.c_q.weight": (WIDE, WIDE),
+        f"{look}.attn.c_kv.weight": (2 * WIDE, WIDE),
+        **both(f"{look}.attn.c_proj", WIDE, WIDE),
+    }
     shapes |= both(f"{look}.mlp.c_fc", 4 * WIDE, WIDE) | both(f"{look}.mlp.c_proj", WIDE, 4 * WIDE)
     shapes |= {f"{blind}.attn.c_q.weight": (WIDE, WIDE), f"{SHAPE}geo_decoder.output_proj.bias": (1,)}
     shapes |= both("cond_head_proj", DIM, WIDE) | both("cond_proj", DIM, 2 * WIDE)
@@ -75,7 +79,9 @@ def encoder() -> Weights:
 
 def language(model: OPTForCausalLM, vocab: int, roles: int) -> Weights:
     """What both have, by its published names."""
-    state = {f"{LM}{name.removeprefix('model.decoder.')}": value.clone() for name, value in model.state_dict().items() if "lm_head" not in name}
+    state = {
+        f"{LM}{name.removeprefix('model.decoder.')}": value.clone() for name, value in model.state_dict().items() if "lm_head" not in name
+    }
     state.pop(f"{LM}embed_tokens.weight")
     return state | {
         "transformer.lm_head.weight": torch.randn(vocab, DIM) * 0.3,
@@ -89,7 +95,11 @@ def codes(decoder: BertEncoder) -> Weights:
     shapes = both("tokenizer.project_down_codebook", DIM, 3 * DIM) | both("tokenizer.to_coor_logits.0", 9 * 8, DIM)
     shapes |= both("tokenizer.cond_head_proj", DIM, WIDE) | both("tokenizer.cond_proj", DIM, WIDE) | both(f"{LM}input_layer", DIM, DIM)
     shapes |= {"tokenizer.pos_embedding.weight": (PLACES, DIM), "tokenizer.point_pe.weight": (VECTORS, DIM)}
-    shapes |= {f"{LM}extra_embeds.weight": (3, DIM), f"{LM}quantize_codebooks": (1, CODES, DIM), f"{LM}embed_tokens.weight": (3 + CODES, DIM)}
+    shapes |= {
+        f"{LM}extra_embeds.weight": (3, DIM),
+        f"{LM}quantize_codebooks": (1, CODES, DIM),
+        f"{LM}embed_tokens.weight": (3 + CODES, DIM),
+    }
     weights = random_of(shapes)
     for name in ("tokenizer.layernorm", "tokenizer.point_layernorm"):
         weights |= {f"{name}.weight": 1 + 0.1 * torch.randn(DIM), f"{name}.bias": 0.1 * torch.randn(DIM)}
@@ -139,7 +149,7 @@ class TinyV2:
     def logits(self, prefix: torch.Tensor, ids: list[int]) -> torch.Tensor:
         """After the prefix, and after each id; by their numbers."""
         extra, roles = self.weights[f"{LM}cond_embed.weight"], self.weights[f"{LM}token_embed_positions.weight"]
-        written = self.content(torch.tensor(ids)) + extra[1] + roles[self.roles_of(ids)]
+        written = self.content(torch.tensor(ids, dtype=torch.long)) + extra[1] + roles[self.roles_of(ids)]
         hidden = self.opt.model.decoder(inputs_embeds=torch.cat([prefix + extra[0], written])[None]).last_hidden_state[0]
         return hidden[len(prefix) - 1 :] @ self.weights["transformer.lm_head.weight"].T
 
@@ -152,7 +162,9 @@ class TinyV2:
     @torch.no_grad()
     def _first(self, prefix: torch.Tensor) -> torch.Tensor:
         start = prefix + self.weights[f"{LM}cond_embed.weight"][0]
-        return (self.opt.model.decoder(inputs_embeds=start[None]).last_hidden_state[0, -1] @ self.weights["transformer.lm_head.weight"].T).argmax()
+        return (
+            self.opt.model.decoder(inputs_embeds=start[None]).last_hidden_state[0, -1] @ self.weights["transformer.lm_head.weight"].T
+        ).argmax()
 
     # Michelangelo, from its description
 

@@ -27,6 +27,7 @@ from .checks import column
 from .face_grammar import FaceGrammar
 from .interface import Grammar
 from .one_id import OneIdTokenizer
+from .winding import oriented
 
 LEVELS = 3
 FACE = 3 * LEVELS
@@ -61,7 +62,7 @@ class FaceCodesDecoder(nn.Module):
         self.classify = nn.Linear(dim, 9 * config.bins)
 
     def forward(self, codes: Int[Tensor, "b s 9"], shape: Float[Tensor, "b n d"]) -> Float[Tensor, "b s 3 3 bins"]:
-        """Logits of the bins of each coordinate; -1 is no code, and a face with one of these is empty. Those of empty faces mean nothing."""
+        """Logits of the bins of each coordinate; -1 is no code, and a face with one of these is empty: its logits mean nothing."""
         known = codes >= 0
         vectors = self.codebook(codes.clamp(min=0)) * known[..., None]
         faces = self.embed(vectors.unflatten(2, (3, LEVELS)).sum(3).flatten(2))
@@ -87,14 +88,14 @@ class FaceCodesTokenizer(OneIdTokenizer):
         raise ValueError("the encoder of MeshAnything's codes was never published, so that meshes cannot be encoded; use another tokenizer")
 
     def decode(self, ids: Integer[np.ndarray, "n width"], context: Any = None, strict: bool = True) -> Int[np.ndarray, "f 3 3"]:
-        """Canonical corners. `context`: the shape vectors, n x d, which the decoder needs.
+        """Canonical corners, facing outward where that can be told. `context`: the shape vectors, n x d, which the decoder needs.
 
         ValueError names the first id that does not fit; when not `strict`, the whole faces before it are decoded.
         """
         whole = self._whole(column(ids), strict)
         if not len(whole):
             return np.zeros((0, 3, 3), dtype=np.int64)
-        return canonical(self.corners(whole, context))
+        return oriented(canonical(self.corners(whole, context)))
 
     @torch.inference_mode()
     def corners(self, codes: Int[np.ndarray, "f 9"], context: Float[Tensor, "n d"]) -> Int[np.ndarray, "f 3 3"]:
