@@ -209,7 +209,7 @@ def test_info_reads_the_header_alone(hub, capsys):
     said = capsys.readouterr().out
     assert "MeshAnything, a checkpoint of another project" in said
     assert "S-Lab License 1.0: non-commercial use only" in said
-    assert "tokenizer.sizes           bins 8, codes 16" in said
+    assert "tokenizer.sizes           bins 8, codes 64" in said
     assert [asked for _, path, asked in hub.asked if "resolve" in path] == ["bytes=0-100000"]
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import BertConfig, OPTConfig, OPTForCausalLM
 from transformers.models.bert.modeling_bert import BertEncoder
 
-DIM, WIDE, VECTORS, POSITIONS, CODES, PLACES = 128, 128, 5, 300, 16, 6
+DIM, WIDE, VECTORS, POSITIONS, CODES, PLACES = 128, 128, 5, 300, 64, 6
 Weights = dict[str, torch.Tensor]
 SHAPE = "point_encoder.model.shape_model."
 LM = "transformer.model.decoder."
