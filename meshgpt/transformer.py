@@ -196,7 +196,7 @@ class Transformer(nn.Module):
 
     def _initialise(self) -> None:
         for name, weight in self.named_parameters():
-            if weight.ndim == 2:
+            if weight.ndim == 2 and not weight.is_meta:
                 depth = 2 * self.config.layers if name.endswith(("out.weight", "down.weight")) else 1
                 nn.init.normal_(weight, std=0.7 / (weight.shape[1] * depth) ** 0.5)
 
