@@ -1,6 +1,6 @@
-"""A model on the disk: a folder with config.json and safetensors, or the name of a hub repository with the same files.
+"""A model on the disk: a folder with config.json and safetensors.
 
-Resolving comes first, building second. Nothing is ever unpickled. It knows files and tensors. It does not know networks.
+Finding it comes first (`converted.py`), building second. Nothing is ever unpickled. It knows files and tensors. It does not know networks.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from torch import Tensor, nn
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-# The models inside the package, by their names; without a name, the first one.
-PRETRAINED = Path(__file__).parent / "pretrained"
-SHIPPED = ("gates", "vqvae")
 Config = TypeVar("Config")
 
 
@@ -34,15 +31,11 @@ class Checkpoint(NamedTuple):
     weights: Path
 
     @classmethod
-    def at(cls, place: str | Path | None = None, revision: str | None = None) -> Checkpoint:
-        """`place` is a folder; or, when no such folder exists, the name of a model that ships, or of a hub repository (org/name)."""
-        place = SHIPPED[0] if place is None else place
-        folder = Path(place)
-        if not folder.is_dir():
-            folder = PRETRAINED / place if str(place) in SHIPPED else _download(str(place), revision)
+    def at(cls, folder: Path) -> Checkpoint:
+        """FileNotFoundError names what the folder lacks."""
         missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
         if missing:
-            raise FileNotFoundError(f"{place} lacks {' and '.join(missing)}; a model is a folder with {CONFIG} and {WEIGHTS}")
+            raise FileNotFoundError(f"{folder} lacks {' and '.join(missing)}; a model is a folder with {CONFIG} and {WEIGHTS}")
         return cls(folder / CONFIG, folder / WEIGHTS)
 
     def read_config(self) -> dict[str, Any]:
@@ -61,28 +54,9 @@ class Checkpoint(NamedTuple):
 
     def read_weights(self) -> dict[str, Tensor]:
         try:
-            return load_file(self.weights)
+            return load_file(self.weights, backend="pread")  # memory of our own: the file may be replaced while the model is used
         except SafetensorError as error:
             raise ValueError(f"{self.weights} is no whole safetensors file ({error}); download or save the model again") from None
-
-
-def _download(name: str, revision: str | None) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise FileNotFoundError(f"{name} is neither a folder nor a hub name of the form org/name; pass one of the two")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, "*.safetensors", CARD]))
-    except HFValidationError:
-        raise FileNotFoundError(f"{name} is no folder and no valid hub name; pass a folder, or a name of the form org/name") from None
-    except LocalEntryNotFoundError:
-        raise FileNotFoundError(
-            f"{name} is no folder here, not in the cache, and the hub cannot be reached; download it while online"
-        ) from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        raise FileNotFoundError(f"the hub does not give out {name} ({status}); check the name, or log in with: hf auth login") from None
 
 
 def write(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], card: str = "") -> None:
@@ -133,6 +107,20 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
     """Fill a network; ValueError names the first tensor that is missing, unknown or of another shape."""
     own = tensors_of(network)
+    _check_fits(own, weights, name)
+    with torch.no_grad():
+        for key, value in weights.items():
+            own[key].copy_(value)
+
+
+def take(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Like `load_into`, for a network built without memory (on the device meta): the tensors become its own, uncopied."""
+    own = dict(network.named_parameters())
+    _check_fits(own, weights, name)
+    network.load_state_dict(weights, strict=False, assign=True)
+
+
+def _check_fits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> None:
     missing = [key for key in own if key not in weights]
     unknown = [key for key in weights if key not in own]
     if missing or unknown:
@@ -142,9 +130,6 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
     for key, value in weights.items():
         if value.shape != own[key].shape:
             raise ValueError(f"{name}: tensor {key!r} has shape {tuple(value.shape)} where {tuple(own[key].shape)} fits; check the config")
-    with torch.no_grad():
-        for key, value in weights.items():
-            own[key].copy_(value)
 
 
 def part(config: Mapping[str, Any], name: str, found: Checkpoint) -> dict[str, Any]:

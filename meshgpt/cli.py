@@ -40,6 +40,12 @@ def _info() -> Parts:
     return InfoOptions, run
 
 
+def _convert() -> Parts:
+    from meshgpt.convert_files import ConvertOptions, run
+
+    return ConvertOptions, run
+
+
 def _train_vqvae() -> Parts:
     from meshgpt.train.vqvae import VQVAEOptions, run
 
@@ -98,6 +104,7 @@ COMMANDS = {
             "meshgpt sample --cond examples/couch.ply",
             "meshgpt sample --cond scan.pcd --up z --out chair.obj --seed 1",
             "meshgpt sample --cond chair.ply --best-of 8",
+            "meshgpt sample --cond chair.ply --model Yiwen-ntu/MeshAnythingV2",
             "meshgpt sample --cond scans --out meshes --no-picture",
         ),
         _sample,
@@ -148,8 +155,13 @@ COMMANDS = {
     ),
     "info": Command(
         "what a model or a data set is, and what this machine has",
-        ("meshgpt info", "meshgpt info runs/mine", "meshgpt info data/artist-kits"),
+        ("meshgpt info", "meshgpt info runs/mine", "meshgpt info data/artist-kits", "meshgpt info Yiwen-ntu/MeshAnythingV2"),
         _info,
+    ),
+    "convert": Command(
+        "a published checkpoint of another project to our format",
+        ("meshgpt convert Yiwen-ntu/MeshAnythingV2 models/v2", "meshgpt convert Yiwen-ntu/MeshAnything models/v1"),
+        _convert,
     ),
 }
 

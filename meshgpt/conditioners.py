@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.nearest import nearest_points
-from meshgpt.transformer import SwiGLU, Transformer, TransformerConfig
+from meshgpt.transformer import LAYOUTS, Transformer, TransformerConfig, mlp_of, norm_of
 
 
 class Condition(NamedTuple):
@@ -29,7 +29,10 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True)
 class PointCloudConfig:
-    """`vectors` perceiver vectors of width `dim` from `points` points, given out with width `out`."""
+    """`vectors` perceiver vectors of width `dim` from `points` points, given out with width `out`.
+
+    With the `layout` michelangelo it is that encoder's first half (see `shape_encoder.py`, which gives the vectors out itself).
+    """
 
     points: int = 1024
     vectors: int = 32
@@ -38,11 +41,12 @@ class PointCloudConfig:
     heads: int = 3
     frequencies: int = 6
     out: int = 256
+    layout: str = "meshgpt"
 
 
-def fourier(x: Float[Tensor, "*n c"], frequencies: int) -> Float[Tensor, "*n k"]:
-    """x and sines and cosines of pi 2^i x, i < frequencies (Mildenhall et al. 2020, eq. 4)."""
-    angles = x[..., None] * (torch.pi * 2.0 ** torch.arange(frequencies, device=x.device))
+def fourier(x: Float[Tensor, "*n c"], frequencies: int, lowest: float = torch.pi) -> Float[Tensor, "*n k"]:
+    """x and sines and cosines of pi 2^i x, i < frequencies (Mildenhall et al. 2020, eq. 4); or with another one for pi."""
+    angles = x[..., None] * (lowest * 2.0 ** torch.arange(frequencies, device=x.device))
     return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], -1)
 
 
@@ -51,7 +55,7 @@ def pick_points(surface: Float[np.ndarray, "n 6"], count: int, rng: np.random.Ge
     return surface[rng.choice(len(surface), count, replace=len(surface) < count)].astype(np.float32)
 
 
-class PointCloud(nn.Module):
+class Perceiver(nn.Module):
     """A perceiver (Jaegle et al. 2021): learned queries look at all points, then at each other.
 
     A normal of zeros means that the normal is not known.
@@ -60,16 +64,39 @@ class PointCloud(nn.Module):
     def __init__(self, config: PointCloudConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.dim
+        dim, layout = config.dim, LAYOUTS[config.layout]
         self.embed = nn.Linear(3 * (1 + 2 * config.frequencies) + 3, dim)
-        self.point_norm = nn.RMSNorm(dim, eps=1e-6)
+        self.point_norm = norm_of(layout, dim)
         self.queries = nn.Parameter(torch.randn(config.vectors, dim) * 0.5)
         self.project_query = nn.Linear(dim, dim, bias=False)
         self.project_points = nn.Linear(dim, 2 * dim, bias=False)
-        self.mlp_norm = nn.RMSNorm(dim, eps=1e-6)
-        self.mlp = SwiGLU(dim, 2 * dim)
-        self.body = Transformer(TransformerConfig(dim, config.layers, config.heads, causal=False))
-        self.out = nn.Linear(dim, config.out, bias=False)
+        # Michelangelo norms its queries, mixes what the heads saw, and has no pi in its features.
+        foreign = config.layout == "michelangelo"
+        self.query_norm = norm_of(layout, dim) if foreign else nn.Identity()
+        self.mix = nn.Linear(dim, dim) if foreign else nn.Identity()
+        self.lowest = 1.0 if foreign else torch.pi
+        self.mlp_norm = norm_of(layout, dim)
+        self.mlp = mlp_of(layout, dim, 4 * dim if foreign else 2 * dim)
+        self.body = Transformer(TransformerConfig(dim, config.layers, config.heads, causal=False, layout=config.layout))
+
+    def look(self, surface: Float[Tensor, "b p 6"]) -> Float[Tensor, "b n d"]:
+        features = torch.cat([fourier(2 * surface[..., :3], self.config.frequencies, self.lowest), surface[..., 3:]], -1)
+        keys, values = self._heads(self.project_points(self.point_norm(self.embed(features)))).chunk(2, -1)
+        queries = self._heads(self.project_query(self.query_norm(self.queries))[None].expand(len(surface), -1, -1))
+        seen = functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+        vectors = self.queries + self.mix(seen)
+        return self.body(vectors + self.mlp(self.mlp_norm(vectors)))
+
+    def _heads(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b h t e"]:
+        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+
+class PointCloud(Perceiver):
+    """The prefix of our own models, and the learned nothing that stands for no cloud."""
+
+    def __init__(self, config: PointCloudConfig) -> None:
+        super().__init__(config)
+        self.out = nn.Linear(config.dim, config.out, bias=False)
         self.nothing = nn.Parameter(torch.randn(config.vectors, config.out) * 0.02)
 
     def prepare(self, surface: Float[np.ndarray, "n 6"], rng: np.random.Generator) -> Float[np.ndarray, "p 6"]:
@@ -77,21 +104,10 @@ class PointCloud(nn.Module):
 
     def forward(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Condition:
         """Rows in `drop` get the learned nothing, for classifier-free guidance."""
-        vectors = self.out(self.body(self._look(surface)))
+        vectors = self.out(self.look(surface))
         if drop is not None:
             vectors = torch.where(drop[:, None, None], self.nothing.to(vectors.dtype), vectors)
         return Condition(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device))
-
-    def _look(self, surface: Float[Tensor, "b p 6"]) -> Float[Tensor, "b n d"]:
-        points = self.embed(torch.cat([fourier(2 * surface[..., :3], self.config.frequencies), surface[..., 3:]], -1))
-        keys, values = self._heads(self.project_points(self.point_norm(points))).chunk(2, -1)
-        queries = self._heads(self.project_query(self.queries)[None].expand(len(surface), -1, -1))
-        seen = functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
-        vectors = self.queries + seen
-        return vectors + self.mlp(self.mlp_norm(vectors))
-
-    def _heads(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b h t e"]:
-        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
 
 
 @dataclass(frozen=True)

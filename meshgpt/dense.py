@@ -41,6 +41,12 @@ def dense_of(reference: Mesh) -> Mesh:
     return Mesh(fit.undo(closest + KEPT * (shell.vertices - closest)), shell.faces)
 
 
+def double_shell(mesh: Mesh, cell: float) -> Mesh:
+    """The surface one cell away from a mesh in the cube; of a closed mesh its inner side, too, which faces in."""
+    to_surface = _closest(mesh.triangles().astype(np.float64).reshape(-1, 3))
+    return _contour(_field(lambda positions: np.linalg.norm(positions - to_surface(positions), axis=1), cell, cell), cell, cell)
+
+
 def outer_shell(distance: Distance, cell: float, level: float) -> Mesh:
     """The surface at `level` of a distance field in the cube, by marching cubes on cells of side `cell`.
 
@@ -48,10 +54,14 @@ def outer_shell(distance: Distance, cell: float, level: float) -> Mesh:
     """
     from scipy.ndimage import label
 
-    marching_cubes = import_extra("skimage.measure", "marching cubes").marching_cubes
     field = _field(distance, cell, level)
     regions, _ = label(field > level)
     field[(regions != 0) & (regions != regions[0, 0, 0])] = 0
+    return _contour(field, cell, level)
+
+
+def _contour(field: Float[np.ndarray, "side side side"], cell: float, level: float) -> Mesh:
+    marching_cubes = import_extra("skimage.measure", "marching cubes").marching_cubes
     vertices, faces, _, _ = marching_cubes(field, level, gradient_direction="descent")
     return Mesh((vertices.astype(np.float64) + 0.5 - len(field) / 2) * cell, faces.astype(np.int64))
 

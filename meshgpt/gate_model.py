@@ -100,6 +100,11 @@ class GateModel(nn.Module):
             for slot, logits in enumerate(slots)
         ]
 
+    @property
+    def end(self) -> int:
+        """The id END."""
+        return self.tokenizer.vocab
+
     def most_steps(self, faces: int) -> int:
         """Steps that may be written for so many faces; a mesh that skips more gates than it has faces ends there."""
         return 2 * faces + 64
@@ -142,9 +147,9 @@ class GateWriting:
     def __init__(self, network: GateModel, seen: Seen, faces: int) -> None:
         self.network, self.seen = network, seen
         prefix = seen.prefix.vectors
-        device = prefix.device
-        self.border = RunningBorder(network.tokenizer, len(prefix), faces, device)
-        self.uses = torch.zeros(len(prefix), 1, network.tokenizer.sizes[0], dtype=torch.long, device=device)
+        self.rows, self.device = len(prefix), prefix.device
+        self.border = RunningBorder(network.tokenizer, self.rows, faces, self.device)
+        self.uses = torch.zeros(self.rows, 1, network.tokenizer.sizes[0], dtype=torch.long, device=self.device)
         self.cache = KVCache(network.config.body, len(prefix), prefix.shape[1] + 1 + network.most_steps(faces), prefix)
         self.standing = self._read(prefix, network.start.expand(len(prefix), 1, -1))
 

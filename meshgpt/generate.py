@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from meshgpt.one_id_model import Shape
 from meshgpt.steps import Seen
 from meshgpt.tokenizer.interface import Grammar, State, Steering
 
@@ -79,7 +80,10 @@ def pick(
 
 @runtime_checkable
 class OpenRows(Protocol):
-    """Rows that a network is writing, all at the same step."""
+    """So many rows that a network is writing, all at the same step."""
+
+    rows: int
+    device: torch.device
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids of the rows' open steps; of slot 0 with END behind them."""
@@ -92,15 +96,18 @@ class OpenRows(Protocol):
 
 @runtime_checkable
 class Network(Protocol):
-    """Writes the steps of one tokenizer; `config` says their `width`, `spell` and `vocab`."""
+    """Writes the steps of one tokenizer; `config` says their `width` and `spell`, `end` is the id END."""
 
     config: Any
+
+    @property
+    def end(self) -> int: ...
 
     def most_steps(self, faces: int) -> int:
         """Steps that may be written for so many faces."""
         ...
 
-    def writing(self, seen: Seen, faces: int) -> OpenRows:
+    def writing(self, seen: Any, faces: int) -> OpenRows:
         """Rows that are about to be written, each with so many faces at most."""
         ...
 
@@ -139,7 +146,7 @@ class Judge(Protocol):
 
 def generate(
     network: Network,
-    seen: Seen,
+    seen: Seen | Shape,
     blank: Seen | None,
     grammar: Grammar,
     seeds: Sequence[int],
@@ -273,12 +280,10 @@ class _Writer:
     """The network with everything that it keeps between ids: cache, memory and the open step; rows twice with guidance."""
 
     @torch.inference_mode()
-    def __init__(self, network: Network, seen: Seen, blank: Seen | None, sampling: Sampling) -> None:
-        self.network, self.sampling = network, sampling
-        self.width, self.spell, self.end = network.config.width, network.config.spell, network.config.vocab
-        self.device = seen.prefix.vectors.device
+    def __init__(self, network: Network, seen: Seen | Shape, blank: Seen | None, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.width, self.spell, self.end = network.config.width, network.config.spell, network.end
         self.guided = blank is not None and sampling.guidance != 1
-        self.rows = len(seen.prefix.vectors)
         self.writing = network.writing(seen.joined(blank) if self.guided else seen, sampling.max_faces)
 
     @torch.inference_mode()
@@ -292,8 +297,8 @@ class _Writer:
 
     def _logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         if self.guided:
-            rows = torch.cat([rows, rows + self.rows])
-        logits = self.writing.logits(rows.to(self.device), self._doubled(opened)).cpu()
+            rows = torch.cat([rows, rows + self.writing.rows // 2])
+        logits = self.writing.logits(rows.to(self.writing.device), self._doubled(opened)).cpu()
         if not self.guided:
             return logits
         wanted, blank = logits.log_softmax(-1).chunk(2)
@@ -305,5 +310,5 @@ class _Writer:
         self.writing.take(self._doubled(torch.from_numpy(ids)))
 
     def _doubled(self, ids: Int[Tensor, "o *w"]) -> Int[Tensor, "p *w"]:
-        ids = ids.to(self.device)
+        ids = ids.to(self.writing.device)
         return torch.cat([ids, ids]) if self.guided else ids

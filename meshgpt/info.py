@@ -16,7 +16,10 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 import meshgpt
-from meshgpt.checkpoint import CARD, SHIPPED, Checkpoint
+from meshgpt import hub
+from meshgpt.checkpoint import CARD, Checkpoint
+from meshgpt.convert import Source, remote_source, source_in
+from meshgpt.converted import SHIPPED, folder_of
 
 PACKAGES = ("torch", "numpy", "accelerate", "vector-quantize-pytorch", "safetensors", "trimesh", "open3d")
 CARD_LINES = 8
@@ -24,7 +27,10 @@ CARD_LINES = 8
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Say what a model folder, a model of the hub or a data set holds, and which versions and which GPU there are."""
+    """Say what a model folder, a model of the hub or a data set holds, and which versions and which GPU there are.
+
+    Of a published checkpoint on the hub only the header is read: nothing large is downloaded.
+    """
 
     place: Annotated[str | None, Positional, arg(metavar="[PLACE]", help_behavior_hint="(default: the model that ships)")] = None
     """A model's folder or its name on the Hugging Face hub (org/name), a parquet file, or a folder with parquet files."""
@@ -63,7 +69,14 @@ def _place(options: InfoOptions) -> Iterator[str]:
     tables = [place] if place.is_file() else sorted(place.glob("*.parquet"))
     if tables and not (place / "config.json").is_file():
         return _data_set(place, tables)
-    return _model(str(place), Checkpoint.at(place, options.revision))
+    if not place.is_dir() and str(place) not in SHIPPED:
+        listing = hub.listing(str(place), options.revision)
+        source = None if listing is None else remote_source(listing)
+        if source is not None:
+            return _published(str(place), source, listing.size)
+    folder = folder_of(place, options.revision)
+    source = source_in(folder)
+    return _model(str(place), Checkpoint.at(folder)) if source is None else _published(str(place), source, source.file.stat().st_size)
 
 
 # Models
@@ -79,6 +92,17 @@ def _model(name: str, found: Checkpoint) -> Iterator[str]:
     if card.is_file():
         yield ""
         yield from _first_lines(card)
+
+
+def _published(name: str, source: Source, size: int) -> Iterator[str]:
+    """A checkpoint of another project, by the shapes of its tensors."""
+    family = source.family
+    yield f"{name}: {family.name}, a checkpoint of another project, which this meshgpt converts when it is first used"
+    yield f"  {'licence':24}  {family.licence}"
+    count = sum(map(prod, source.shapes.values()))
+    yield f"  {'parameters':24}  {count:,} in {len(source.shapes)} tensors, {size / 1e6:.1f} MB in {source.file.name}"
+    for part, values in _settings(family.config(source.shapes)):
+        yield f"  {part:24}  {values}"
 
 
 def _settings(config: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:

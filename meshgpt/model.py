@@ -5,9 +5,10 @@ It is the part that a user meets. Files of models are `checkpoint.py`'s, the sam
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from meshgpt import checkpoint
+from meshgpt import checkpoint, hub
+from meshgpt.card import card_of
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
+from meshgpt.converted import at
 from meshgpt.coverage import Coverage
 from meshgpt.gate_judge import GateJudge
-from meshgpt.gate_model import GateModel, GateModelConfig
-from meshgpt.generate import Judge, Sampling, generate
+from meshgpt.generate import Judge, Network, Sampling, generate
 from meshgpt.judge import CloudJudge
+from meshgpt.loading import Int8Linear, Precision, blank, learned, load_published
 from meshgpt.memory import shifted
 from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
 from meshgpt.metrics import fit_to_cloud
+from meshgpt.one_id_model import OneIdModel, Shape
 from meshgpt.precision import fast_float32
-from meshgpt.steps import Seen, StepModel, StepModelConfig
+from meshgpt.published import Published
+from meshgpt.steps import Seen
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 
@@ -56,37 +61,77 @@ class Sample:
 class MeshGPT:
     """A model ready to generate; on a GPU where there is one, unless `device` says otherwise."""
 
-    def __init__(self, tokenizer: MeshTokenizer, network: StepModel | GateModel, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, tokenizer: MeshTokenizer, network: Network, device: str | torch.device | None = None, as_released: bool = False
+    ) -> None:
         self.tokenizer, self.network = tokenizer, network
+        self.published, self.converted_from = None, ""
+        if isinstance(network, OneIdModel):
+            self.published = Published(tokenizer, network.config.cloud.look.points, network.room, as_released)
+            network.writes_begin = as_released
         if device is not None:
             self.to(device)
 
     def to(self, device: str | torch.device) -> MeshGPT:
         self.network.to(device)
-        if isinstance(self.tokenizer, VQVAETokenizer):
-            self.tokenizer.network.to(device)
+        if learned(self.tokenizer) is not None:
+            learned(self.tokenizer).to(device)
         return self
 
-    @classmethod
-    def from_pretrained(cls, place: str | Path | None = None, revision: str | None = None, device: str | None = None) -> MeshGPT:
-        """The model that ships inside the package, or that of a folder, a shipped one's name, or a hub repository ("org/name").
+    @property
+    def sampling(self) -> Sampling:
+        """How ids are drawn unless one says otherwise."""
+        return Sampling() if self.published is None else self.published.sampling
 
-        FileNotFoundError or ValueError with one sentence where there is none, or its files do not fit.
+    @classmethod
+    def from_pretrained(
+        cls,
+        place: str | Path | None = None,
+        revision: str | None = None,
+        device: str | None = None,
+        precision: Precision = "fp32",
+        as_released: bool = False,
+    ) -> MeshGPT:
+        """The model that ships inside the package, or that of a folder or a hub repository ("org/name"), our own or MeshAnything's.
+
+        The last two are for published models: see `loading.py`, and `published.py`. FileNotFoundError or ValueError with one sentence
+        where there is none, or its files do not fit.
         """
-        found = Checkpoint.at(place, revision)
+        found = at(place, revision)
         config = found.read_config()
         if config.get("kind") != "meshgpt":
             raise ValueError(f"{found.config} describes a {config.get('kind')!r}, no whole model; pass the folder of a trained transformer")
-        tokenizer = build(checkpoint.part(config, "tokenizer", found))
-        network = build_network(tokenizer, checkpoint.part(config, "steps", found))
-        _fill(tokenizer, network, found)
         fast_float32()
-        return cls(tokenizer, network.eval(), device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if "one_id" in config:
+            tokenizer, network = load_published(config, found, precision, device)
+            model = cls(tokenizer, network, device, as_released)
+            model.converted_from = str(config.get("converted_from", ""))
+            return model
+        if precision != "fp32" or as_released:
+            said = "--as-released" if as_released else f"the precision {precision!r}"
+            raise ValueError(f"{said} is for published models of other projects, and {found.config.parent} is none; leave it away")
+        tokenizer, network = blank(config, found)
+        _fill(tokenizer, network, found)
+        return cls(tokenizer, network.eval(), device)
 
     def save(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
         """Write config.json and model.safetensors (and the card); floats of large tensors as `dtype` where one is given."""
-        config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), "steps": checkpoint.to_json(self.network.config)}
+        if any(isinstance(part, Int8Linear) for part in self.network.modules()):
+            raise ValueError("a model in int8 cannot be saved; load it in fp32 first")
+        name = "steps" if self.published is None else "one_id"
+        config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), name: checkpoint.to_json(self.network.config)}
+        config |= {"converted_from": self.converted_from} if self.converted_from else {}
         checkpoint.write(folder, config, {name: _as(value, dtype) for name, value in _tensors(self.tokenizer, self.network).items()}, card)
+
+    def push_to_hub(self, name: str, private: bool = False, card: str = "") -> str:
+        """Upload to a repository of the hub ("org/name"), which is made where there is none, with a generated card or your own; returns
+        its address. FileNotFoundError says how to log in."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder, card)
+            if not card:
+                (Path(folder) / checkpoint.CARD).write_text(card_of(Checkpoint.at(Path(folder)), name), encoding="utf-8")
+            return hub.push(Path(folder), name, private)
 
     def generate(
         self, cloud: Cloud | Float[np.ndarray, "n c"], seed: int = 0, up: str = "y", sampling: Sampling | None = None, samples: int = 1
@@ -106,8 +151,8 @@ class MeshGPT:
         progress: Callable[[int], None] = lambda faces: None,
     ) -> list[Sample]:
         """`count` meshes of one cloud, with seeds seed, seed + 1, ...; `progress` hears how many faces the longest has so far."""
-        sampling = sampling or Sampling()
-        fit = Fit.of(checked(cloud).positions, up)
+        sampling = sampling or self.sampling
+        fit = Fit.of(checked(cloud).positions, up) if self.published is None else self.published.fit(checked(cloud).positions, up)
         # Seeds are for sampling; which points are shown does not depend on them, so that each seed means one mesh.
         oriented = cloud.normals is not None
         cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
@@ -124,7 +169,7 @@ class MeshGPT:
         for number, step in enumerate(steps, 1):
             for row in np.flatnonzero(step[:, 0] >= 0):
                 rows[row].append(step[row])
-            progress(number)
+            progress(number if self.published is None else max(self.published.faces_in(np.array(row).reshape(-1)) for row in rows))
         return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
 
     def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> Judge:
@@ -141,6 +186,8 @@ class MeshGPT:
 
     def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
         """The cloud as the network is shown it: in the cube, as many points as it wants."""
+        if self.published is not None:
+            return self.published.shown(_in_cube(cloud, fit), np.random.default_rng(seed))
         return self.network.cloud.prepare(_in_cube(cloud, fit), np.random.default_rng(seed))
 
     def stream(
@@ -153,14 +200,18 @@ class MeshGPT:
     ) -> Iterator[Int[np.ndarray, "b w"]]:
         """Steps as they are written, a row for each seed; -1 in rows that have ended. `judges`: one for each seed, or none; vertices
         stay on the `surface`, all points that are known, where that is asked for: by default on those that are shown."""
-        points = torch.from_numpy(shown)[None].to(self.network.start.device)
+        points = torch.from_numpy(shown)[None].to(next(self.network.parameters()).device)
         with torch.inference_mode():
             seen = self._seen(points, len(seeds), drop=False)
             blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
         grammar = self._grammar(shown, shown if surface is None else surface, sampling)
+        if self.published is not None:
+            sampling = replace(sampling, max_faces=self.published.steps(sampling.max_faces), min_faces=1)
         yield from generate(self.network, seen, blank, grammar, seeds, sampling, judges)
 
     def _grammar(self, shown: Float[np.ndarray, "p 6"], surface: Float[np.ndarray, "n 6"], sampling: Sampling) -> Grammar:
+        if self.published is not None:
+            return self.published.grammar(sampling.min_faces, sampling.max_faces)
         manifold, bounded = sampling.edges == "manifold", sampling.bounds == "cloud"
         if isinstance(self.tokenizer, GatesTokenizer):
             return self.tokenizer.grammar(manifold, surface[:, :3].astype(np.float64) if bounded else None, sampling.max_faces)
@@ -168,28 +219,42 @@ class MeshGPT:
             return self.tokenizer.grammar(manifold, shown[:, :3].astype(np.float64) if bounded else None)
         return self.tokenizer.grammar()
 
-    def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen:
+    def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen | Shape:
+        if isinstance(self.network, OneIdModel):
+            if drop:
+                raise ValueError("this model was not trained to do without a cloud, so that nothing guides it; leave the guidance at 1")
+            return self.network.see(points).select(torch.zeros(rows, dtype=torch.long, device=points.device))
         dropped = torch.tensor([drop], device=points.device)
         return self.network.see(points, dropped).select(torch.zeros(rows, dtype=torch.long, device=points.device))
 
     def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling) -> Sample:
-        ended = len(ids) < self.network.most_steps(sampling.max_faces)
-        corners = self.tokenizer.decode(ids, shown, strict=ended)
-        by_face = self.tokenizer.width == 3 * self.tokenizer.spell
-        if isinstance(self.tokenizer, GatesTokenizer):
-            ended = ended and len(corners) < sampling.max_faces
-        mesh = without_flat_faces(mesh_of(corners, self.tokenizer.bins))
-        dropped = (len(ids) if by_face else len(corners)) - len(mesh.faces)
+        mesh, ended, written = self._mesh_of(ids, shown, sampling)
+        dropped = written - len(mesh.faces)
         mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
         return Sample(mesh, seed, len(ids), ended, dropped, distance)
 
+    def _mesh_of(self, ids: np.ndarray, shown: np.ndarray, sampling: Sampling) -> tuple[Mesh, bool, int]:
+        """In the cube; whether it came to its end; and how many faces were written."""
+        if self.published is not None:
+            written = self.published.faces_in(ids[:, 0])
+            whole = len(ids) < self.published.steps(sampling.max_faces)
+            mesh = without_flat_faces(self.published.mesh(ids, self._shape(shown), strict=whole))
+            return mesh, whole and (self.published.as_released or written < sampling.max_faces), max(written, len(mesh.faces))
+        ended = len(ids) < self.network.most_steps(sampling.max_faces)
+        corners = self.tokenizer.decode(ids, shown, strict=ended)
+        mesh = without_flat_faces(mesh_of(corners, self.tokenizer.bins))
+        if isinstance(self.tokenizer, GatesTokenizer):
+            ended = ended and len(corners) < sampling.max_faces
+        return mesh, ended, len(ids) if self.tokenizer.width == 3 * self.tokenizer.spell else len(corners)
 
-def build_network(tokenizer: MeshTokenizer, sizes: dict[str, Any]) -> StepModel | GateModel:
-    """The untrained network that writes the steps of a tokenizer, as its config describes it."""
-    if isinstance(tokenizer, GatesTokenizer):
-        return GateModel(checkpoint.from_json(GateModelConfig, sizes, "steps"))
-    return StepModel(checkpoint.from_json(StepModelConfig, sizes, "steps"))
+    @torch.inference_mode()
+    def _shape(self, shown: Float[np.ndarray, "p 6"]) -> Float[Tensor, "n d"] | None:
+        """The shape vectors, for a tokenizer that decodes with them."""
+        if learned(self.tokenizer) is None:
+            return None
+        points = torch.from_numpy(shown)[None].to(next(self.network.parameters()).device)
+        return self.network.cloud(points)[0]
 
 
 def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:
@@ -221,7 +286,7 @@ def read_tokenizer(place: str) -> MeshTokenizer:
     name."""
     if place in TOKENIZERS and place != "vqvae":
         return TOKENIZERS[place]()
-    found = Checkpoint.at(place)
+    found = at(place)
     config = found.read_config()
     if config.get("kind") == "meshgpt":
         tokenizer = build(checkpoint.part(config, "tokenizer", found))
@@ -237,14 +302,14 @@ def read_tokenizer(place: str) -> MeshTokenizer:
     return tokenizer
 
 
-def _tensors(tokenizer: MeshTokenizer, network: StepModel | GateModel) -> dict[str, Tensor]:
+def _tensors(tokenizer: MeshTokenizer, network: Network) -> dict[str, Tensor]:
     tensors = {f"steps.{name}": value for name, value in checkpoint.tensors_of(network).items()}
-    if isinstance(tokenizer, VQVAETokenizer):
-        tensors |= {f"tokenizer.{name}": value for name, value in checkpoint.tensors_of(tokenizer.network).items()}
+    if learned(tokenizer) is not None:
+        tensors |= {f"tokenizer.{name}": value for name, value in checkpoint.tensors_of(learned(tokenizer)).items()}
     return tensors
 
 
-def _fill(tokenizer: MeshTokenizer, network: StepModel | GateModel, found: Checkpoint) -> None:
+def _fill(tokenizer: MeshTokenizer, network: Network, found: Checkpoint) -> None:
     weights: dict[str, Any] = {"steps.": {}, "tokenizer.": {}}
     for name, value in found.read_weights().items():
         part = next((part for part in weights if name.startswith(part)), None)

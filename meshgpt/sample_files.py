@@ -15,15 +15,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from meshgpt.cloud import Cloud
-from meshgpt.files import MESH_ENDINGS, POINT_ENDINGS, WRITTEN_ENDINGS, read_points
+from meshgpt.files import MESH_ENDINGS, POINT_ENDINGS, WRITTEN_ENDINGS, read_mesh, read_points
+from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.mistakes import sentence
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from meshgpt.model import MeshGPT, Sample
 
 ROWS = 16  # samples written at the same time
+SHELL_POINTS = 16_384
 TRIES = 5  # seeds more, when a sample has no face
 
 
@@ -75,7 +78,7 @@ class SampleOptions:
     """For each mesh that is written, generate so many and keep the one nearest to the cloud."""
     seed: int = 0
     """The first seed. The same seed gives the same mesh."""
-    temperature: float = 1.0
+    temperature: Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="(default: 1; of published models 0)")] = None
     """Below 1 the likelier is preferred; 0 takes the likeliest always."""
     top_k: int = 0
     """Choose among the k likeliest only; 0 means all."""
@@ -87,26 +90,33 @@ class SampleOptions:
     """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
     """cloud keeps vertices on the cloud, and lets faces come bottom up, as they came in training; none leaves it to the model."""
-    tries: int = 24
+    tries: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 32; of published models 1)")] = None
     """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
     it. Fewer are faster; 1 leaves all to the model."""
-    max_faces: int = 400
+    max_faces: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 400; of published models 800 or 1600)")] = None
     """The mesh is cut off there."""
     min_faces: int = 1
     """The mesh does not end before."""
     up: Literal["y", "z"] = "y"
     """The axis that points up in the input, and so in the mesh."""
+    as_released: bool = False
+    """For published models: nothing that the published code does not do. No id is ruled out, points are rounded to float16, and the mesh is
+    that of the network, in the network's frame."""
+    mc: bool = False
+    """For published models, and meshes as input: show both sides of a shell around the mesh (marching cubes), as in their training."""
+    mc_level: int = 7
+    """The shell is made on 2^level cells a side."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """For published models: bf16 takes half the memory and is faster, int8 (CPUs only) a quarter."""
     device: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: a GPU where there is one)")] = None
     """cpu, cuda, cuda:1, mps ..."""
     threads: int = 1
     """CPU threads; one is fastest while a mesh is written face by face. 0 leaves it to torch."""
 
-    @property
-    def sampling(self) -> Sampling:
-        """ValueError where the numbers do not fit."""
-        from meshgpt.generate import Sampling
-
-        return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
+    def sampling(self, default: Sampling) -> Sampling:
+        """What is not given is as in the default. ValueError where the numbers do not fit."""
+        given = {field.name: getattr(self, field.name) for field in fields(default)}
+        return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -132,9 +142,10 @@ def run(options: SampleOptions) -> None:
             raise ValueError(f"{bad} of the {len(jobs)} inputs in {options.cond} gave no mesh; mend or remove those named above")
     else:
         began = time.monotonic()
-        cloud = read_points(options.cond)  # first: a bad input is found out at once, a model takes seconds
+        given = _read(options.cond, options)  # first: a bad input is found out at once, a model takes seconds
         job = _job_of_file(options)
-        _write(_load(options), cloud, job, options, began)
+        model = _load(options)
+        _write(model, _shown(model, given, options), job, options, began)
 
 
 def _check(options: SampleOptions) -> None:
@@ -143,6 +154,12 @@ def _check(options: SampleOptions) -> None:
             f"{options.samples} samples, best of {options.best_of}, seed {options.seed} and {options.threads} threads do not fit; "
             "use samples and best-of of at least 1, seed and threads of at least 0"
         )
+    if (options.as_released or options.mc) and options.model is None:
+        raise ValueError("--as-released and --mc are for published models, and the one that ships is none; name one with --model")
+    if options.as_released and options.up != "y":
+        raise ValueError("--as-released turns nothing, so that it leaves no choice of --up; leave one of them away")
+    if not 4 <= options.mc_level <= 9:
+        raise ValueError(f"--mc-level {options.mc_level} does not fit; use 4 to 9")
     if options.no_picture and options.picture is not None:
         raise ValueError(f"--no-picture and --picture {options.picture} contradict each other; pass one of them")
 
@@ -150,7 +167,7 @@ def _check(options: SampleOptions) -> None:
 def _tried(model: MeshGPT, job: Job, options: SampleOptions) -> bool:
     began = time.monotonic()
     try:
-        _write(model, read_points(job.cond), job, options, began)
+        _write(model, _shown(model, _read(job.cond, options), options), job, options, began)
     except Exception as error:
         said = sentence(error)
         if said is None:
@@ -227,9 +244,10 @@ def _free(path: Path, taken: set[Path]) -> Path:
 def _load(options: SampleOptions) -> MeshGPT:
     import torch
 
+    from meshgpt.generate import Sampling
     from meshgpt.model import MeshGPT
 
-    _ = options.sampling  # numbers that do not fit are found out before the model is loaded
+    options.sampling(Sampling())  # numbers that do not fit are found out before the model is loaded
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.device is not None:
@@ -238,27 +256,67 @@ def _load(options: SampleOptions) -> MeshGPT:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"the device {options.device!r} cannot be used here ({reason}); leave --device away, or use cpu") from None
-    return MeshGPT.from_pretrained(options.model, options.revision, options.device)
+    with _notes_said():
+        return MeshGPT.from_pretrained(options.model, options.revision, options.device, options.precision, options.as_released)
+
+
+def _read(path: Path, options: SampleOptions) -> Cloud | Mesh:
+    """A mesh where the model wants the mesh itself."""
+    is_mesh = path.suffix.lower() in MESH_ENDINGS and not (path.suffix.lower() == ".ply" and _is_cloud(path))
+    if options.mc and not is_mesh:
+        raise ValueError(f"{path.name} is no mesh, and --mc makes a shell around one; leave --mc away")
+    return read_mesh(path) if is_mesh and (options.mc or options.as_released) else read_points(path)
+
+
+def _cloud_of(mesh: Mesh) -> Cloud:
+    points = sample_surface(mesh, SHELL_POINTS, np.random.default_rng(0))
+    return Cloud(points[:, :3], points[:, 3:])
+
+
+def _is_cloud(path: Path) -> bool:
+    try:
+        read_mesh(path)
+    except ValueError:
+        return True
+    return False
+
+
+def _shown(model: MeshGPT, given: Cloud | Mesh, options: SampleOptions) -> Cloud:
+    """What the model is to see of what was read."""
+    published = model.published
+    if published is None:
+        if options.mc:
+            raise ValueError(f"--mc is for published models of other projects, and {options.model} is none; leave it away")
+        return given
+    from meshgpt import published_points as points
+
+    if options.mc:
+        given = points.shell_of(given, published.shell_side, options.mc_level)
+    if not options.as_released:
+        return given if isinstance(given, Cloud) else _cloud_of(given)
+    if isinstance(given, Cloud):
+        return points.cloud_as_shown(points.points_of_cloud(given, published.points, options.seed))
+    return points.cloud_as_shown(points.points_of_mesh(given, published.points, options.seed))
 
 
 def _write(model: MeshGPT, cloud: Cloud, job: Job, options: SampleOptions, began: float) -> None:
     from meshgpt.views import save_picture
 
-    with _notes_said(), _progress(options.max_faces) as progress:
+    with _notes_said(), _progress(options.sampling(model.sampling).max_faces) as progress:
         chosen = _chosen(model, cloud, options, progress)
     job.meshes[0].parent.mkdir(parents=True, exist_ok=True)
     for number, (sample, path) in enumerate(zip(chosen, job.meshes, strict=True)):
         sample.mesh.save(path)
         if job.pictures:
             save_picture(sample.mesh, job.pictures[number], cloud, options.up)
-        print(_line(sample, path, time.monotonic() - began, options), flush=True)
+        print(_line(sample, path, time.monotonic() - began, options.sampling(model.sampling).max_faces), flush=True)
 
 
 def _chosen(model: MeshGPT, cloud: Cloud, options: SampleOptions, progress: Callable[[int], None]) -> list[Sample]:
     """As many samples as are wanted, each the nearest of its group and with at least one face."""
 
     def draw(count: int, seed: int) -> list[Sample]:
-        return model.samples(cloud, count, seed, options.up, options.sampling, progress)
+        return model.samples(cloud, count, seed, options.up, options.sampling(model.sampling), progress)
 
     count = options.samples * options.best_of
     drawn = [sample for start in range(0, count, ROWS) for sample in draw(min(ROWS, count - start), options.seed + start)]
@@ -280,7 +338,7 @@ def _nearest(group: list[Sample], spare: Iterator[Sample]) -> Sample:
     return best
 
 
-def _line(sample: Sample, path: Path, seconds: float, options: SampleOptions) -> str:
+def _line(sample: Sample, path: Path, seconds: float, most: int) -> str:
     mesh = sample.mesh
     parts = [
         f"{path}: {len(mesh.faces)} faces",
@@ -289,7 +347,7 @@ def _line(sample: Sample, path: Path, seconds: float, options: SampleOptions) ->
         f"{seconds:.1f} s",
         f"seed {sample.seed}",
     ]
-    cut = [] if sample.ended else [f"cut off by --max-faces {options.max_faces}"]
+    cut = [] if sample.ended else [f"cut off by --max-faces {most}"]
     return ", ".join(parts + cut)
 
 

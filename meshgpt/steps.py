@@ -11,6 +11,7 @@ b  rows      t  steps      w  ids of a step      p  points      d  width of the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -147,6 +148,15 @@ class StepModel(nn.Module):
         first = torch.cat([prefix, self.start.expand(len(prefix), 1, -1)], 1)
         return cache, self.body(first, cache)[:, -1:]
 
+    @property
+    def end(self) -> int:
+        """The id END."""
+        return self.config.vocab
+
+    def memory(self, rows: int) -> RunningMemory:
+        """The memory before step 0."""
+        return RunningMemory(rows, self.config.width, self.depth.shifts, self.config.bins, self.start.device)
+
     def read_step(self, ids: Int[Tensor, "b w"], seen: Seen, cache: KVCache) -> Float[Tensor, "b 1 d"]:
         """Take in a step; returns the hidden vector that writes the next one."""
         return self.body(self.embed(ids[:, None], seen.places), cache)
@@ -167,13 +177,14 @@ class StepModel(nn.Module):
 
 
 class Writing:
-    """Rows that are being written: the cache, the memory, and the hidden vector that writes the open step."""
+    """Rows that are being written: the cache, the memory, and the hidden vector that writes the open step; of any network that begins,
+    reads and writes like a StepModel."""
 
-    def __init__(self, network: StepModel, seen: Seen, faces: int) -> None:
+    def __init__(self, network: Any, seen: Any, faces: int) -> None:
         self.network, self.seen = network, seen
         self.cache, self.hidden = network.begin(seen, network.most_steps(faces))
-        config = network.config
-        self.memory = RunningMemory(len(self.hidden), config.width, network.depth.shifts, config.bins, self.hidden.device)
+        self.rows, self.device = len(self.hidden), self.hidden.device
+        self.memory = network.memory(self.rows)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids of the rows' open steps."""

@@ -9,6 +9,7 @@ h  heads                e  width of a head    d  width of the model
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,18 +20,52 @@ ROTARY_BASE = 10_000.0
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a block is built. `post_norm` puts norms behind the branches, and no norm at the end; `rotary` brings QK-norm along."""
+
+    norm: Literal["rms", "layer"] = "rms"
+    post_norm: bool = False
+    mlp: Literal["swiglu", "relu", "gelu"] = "swiglu"
+    bias: bool = False
+    projection_bias: bool = False  # of queries, keys and values
+    rotary: bool = True
+
+
+LAYOUTS = {
+    "meshgpt": Layout(),
+    "opt": Layout("layer", post_norm=True, mlp="relu", bias=True, projection_bias=True, rotary=False),  # OPT-350M: both MeshAnything
+    "bert": Layout("layer", post_norm=True, mlp="gelu", bias=True, projection_bias=True, rotary=False),  # MeshAnything's decoder of codes
+    "michelangelo": Layout("layer", mlp="gelu", bias=True, rotary=False),  # the point encoder of both MeshAnything
+}
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
-    """Pre-norm RMSNorm, SwiGLU, RoPE, QK-norm; `layers` blocks of width `dim`."""
+    """`layers` blocks of width `dim`: pre-norm RMSNorm, SwiGLU, RoPE, QK-norm, unless the `layout` is another's.
+
+    `positions` is the length of a table of learned ones, for layouts without rotary ones.
+    """
 
     dim: int = 256
     layers: int = 8
     heads: int = 4
     causal: bool = True
+    layout: str = "meshgpt"
+    positions: int = 0
+    last_norm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"the layout {self.layout!r} is unknown; this meshgpt has {', '.join(LAYOUTS)}")
+
+    @property
+    def built(self) -> Layout:
+        return LAYOUTS[self.layout]
 
     @property
     def hidden(self) -> int:
         """The SwiGLU's width: 8/3 of `dim`, so that the block costs what a plain MLP of four widths does (Shazeer 2020)."""
-        return -(-self.dim * 8 // 3 // 32) * 32
+        return -(-self.dim * 8 // 3 // 32) * 32 if self.built.mlp == "swiglu" else 4 * self.dim
 
 
 class KVCache:
@@ -73,11 +108,13 @@ def rotate(x: Float[Tensor, "b h t e"], turn: tuple[Tensor, Tensor]) -> Float[Te
 class Attention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.heads, self.causal = config.heads, config.causal
-        self.project = nn.Linear(config.dim, 3 * config.dim, bias=False)
-        self.out = nn.Linear(config.dim, config.dim, bias=False)
-        self.query_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
+        layout = config.built
+        self.heads, self.causal, self.rotary = config.heads, config.causal, layout.rotary
+        self.project = nn.Linear(config.dim, 3 * config.dim, bias=layout.projection_bias)
+        self.out = nn.Linear(config.dim, config.dim, bias=layout.bias)
+        if layout.rotary:
+            self.query_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
+            self.key_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
 
     def forward(
         self,
@@ -88,7 +125,8 @@ class Attention(nn.Module):
         layer: int = 0,
     ) -> Float[Tensor, "b t d"]:
         query, key, value = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key = rotate(self.query_norm(query), turn), rotate(self.key_norm(key), turn)
+        if self.rotary:
+            query, key = rotate(self.query_norm(query), turn), rotate(self.key_norm(key), turn)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
         causal = self.causal and mask is None and query.shape[2] > 1
@@ -107,15 +145,37 @@ class SwiGLU(nn.Module):
         return self.down(functional.silu(gate) * up)
 
 
+class PlainMLP(nn.Module):
+    def __init__(self, dim: int, hidden: int, bend: Literal["relu", "gelu"]) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.bend = functional.relu if bend == "relu" else functional.gelu
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        return self.down(self.bend(self.up(x)))
+
+
+def norm_of(layout: Layout, dim: int) -> nn.Module:
+    return nn.RMSNorm(dim, eps=1e-6) if layout.norm == "rms" else nn.LayerNorm(dim, eps=1e-5)
+
+
+def mlp_of(layout: Layout, dim: int, hidden: int) -> nn.Module:
+    return SwiGLU(dim, hidden) if layout.mlp == "swiglu" else PlainMLP(dim, hidden, layout.mlp)
+
+
 class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.post_norm = config.built.post_norm
+        self.attention_norm = norm_of(config.built, config.dim)
         self.attention = Attention(config)
-        self.mlp_norm = nn.RMSNorm(config.dim, eps=1e-6)
-        self.mlp = SwiGLU(config.dim, config.hidden)
+        self.mlp_norm = norm_of(config.built, config.dim)
+        self.mlp = mlp_of(config.built, config.dim, config.hidden)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        if self.post_norm:
+            x = self.attention_norm(x + self.attention(x, turn, mask, cache, layer))
+            return self.mlp_norm(x + self.mlp(x))
         x = x + self.attention(self.attention_norm(x), turn, mask, cache, layer)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -129,12 +189,14 @@ class Transformer(nn.Module):
             raise ValueError(f"a width of {config.dim} does not split into {config.heads} heads of even width")
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.norm = norm_of(config.built, config.dim) if config.last_norm and not config.built.post_norm else nn.Identity()
+        if config.positions:
+            self.positions = nn.Embedding(config.positions, config.dim)
         self._initialise()
 
     def _initialise(self) -> None:
         for name, weight in self.named_parameters():
-            if weight.ndim == 2:
+            if weight.ndim == 2 and not weight.is_meta:
                 depth = 2 * self.config.layers if name.endswith(("out.weight", "down.weight")) else 1
                 nn.init.normal_(weight, std=0.7 / (weight.shape[1] * depth) ** 0.5)
 
@@ -146,6 +208,8 @@ class Transformer(nn.Module):
         width = self.config.dim // self.config.heads
         turn = rotary(torch.arange(past, past + x.shape[1], device=x.device, dtype=torch.float32), width)
         mask = None
+        if self.config.positions:
+            x = x + self._learned(x, keep, past)
         if keep is not None:
             turn = self._kept_turn(keep, past, width)
             mask = keep[:, None, None, :]
@@ -159,6 +223,15 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.length += x.shape[1]
         return self.norm(x)
+
+    def _learned(self, x: Float[Tensor, "b t d"], keep: Bool[Tensor, "b s"] | None, past: int) -> Float[Tensor, "#b t d"]:
+        if past + x.shape[1] > self.config.positions:
+            raise ValueError(
+                f"{past + x.shape[1]} positions do not fit the {self.config.positions} that were learned; generate fewer faces"
+            )
+        if keep is None:
+            return self.positions.weight[None, past : past + x.shape[1]]
+        return self.positions((keep.long().cumsum(1) - 1).clamp(min=0)[:, past:])
 
     @staticmethod
     def _kept_turn(keep: Bool[Tensor, "b s"], past: int, width: int) -> tuple[Tensor, Tensor]:

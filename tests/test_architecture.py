@@ -30,8 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "sample": "cli",
     "cli": "*",
-    "sample_files": "cloud files generate mistakes model views",
-    "info": "checkpoint model",
+    "sample_files": "cloud files generate mesh mistakes model published_points views",
+    "info": "checkpoint convert converted hub model",
+    "convert_files": "convert converted hub",
     "mistakes": "",
     "mesh": "files",
     "cloud": "",
@@ -74,12 +75,27 @@ MAY_IMPORT = {
     "conditioners": "transformer nearest",
     "checkpoint": "",
     "steps": "transformer depth memory conditioners",
-    "generate": "memory steps tokenizer.interface",
+    "shape_encoder": "transformer conditioners",
+    "one_id_model": "steps transformer shape_encoder",
+    "generate": "one_id_model steps tokenizer.interface",
+    # Published models of other projects: their tables, their files, and how they are run.
+    "families": "checkpoint conditioners one_id_model shape_encoder transformer tokenizer.face_codes",
+    "hub": "checkpoint families",
+    "convert": "checkpoint families hub one_id_model tokenizer",
+    "card": "checkpoint families",
+    "converted": "card checkpoint convert hub",
+    "loading": "checkpoint gate_model one_id_model steps tokenizer tokenizer.interface",
+    "trimesh_order": "mesh",
+    "published": "conditioners generate mesh trimesh_order tokenizer.adjacent tokenizer.face_codes tokenizer.interface",
+    "published_points": "cloud dense mesh",
     "coverage": "coverage_kernels",
     "compiled": "",
     "coverage_kernels": "compiled",
     "judge": "coverage generate tokenizer.interface",
-    "model": ("mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.*"),
+    "model": (
+        "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
+        "card converted hub loading one_id_model published"
+    ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
     "tokenizer.checks": "mesh",
@@ -111,6 +127,9 @@ MAY_IMPORT = {
     ),
     "tokenizer.quantizer": "",
     "tokenizer.decoder": "transformer conditioners",
+    "tokenizer.face_codes": (
+        "mesh transformer tokenizer.interface tokenizer.checks tokenizer.face_grammar tokenizer.one_id tokenizer.winding"
+    ),
     "tokenizer.vqvae": (
         "mesh transformer conditioners tokenizer.interface tokenizer.checks tokenizer.face_grammar tokenizer.room tokenizer.quantizer "
         "tokenizer.decoder"
@@ -156,6 +175,7 @@ LIGHT = {"numpy", "torch", "jaxtyping", "safetensors"}
 AT_THE_TOP = {
     "sample_files": "tyro",
     "info": "tyro",
+    "convert_files": "tyro",
     "tables": "rich",
     "compiled": "numba",
     "tokenizer_tables": "rich",

@@ -228,9 +228,10 @@ def test_what_is_neither_folder_nor_hub_name_is_refused(place, tmp_path, monkeyp
     assert text == f"{place} is neither a folder nor a hub name of the form org/name; pass one of the two"
 
 
-def test_a_hub_name_without_a_network_gets_one_sentence():
+def test_a_hub_name_offline_gets_one_sentence(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert refused("meshgpt-tests/no-such-model", FileNotFoundError) == (
-        "meshgpt-tests/no-such-model is no folder here, not in the cache, and the hub cannot be reached; download it while online"
+        "meshgpt-tests/no-such-model is no folder here, not in the cache, and HF_HUB_OFFLINE is set; download it while online"
     )
 
 
