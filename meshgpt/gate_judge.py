@@ -19,9 +19,9 @@ from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import Steering
 
 # How much a share that is off the surface or on other faces counts, a bin off the surface's planes, and (the logarithm of) a gain.
-STRICTNESS, PRECISION, GREED = 40.0, 4.0, 1.0
+STRICTNESS, PRECISION, GREED = 40.0, 4.0, 2.0
 # Gains are measured by what each face that is left would have to gain for all to be covered; one of nothing counts like this one.
-LEAST_GAIN = 0.03
+LEAST_GAIN = 0.01
 # What it costs to leave a gate without a face, and more so where the cloud goes on; what closing one is worth; and how wrong a face
 # may be that is still better than none.
 SKIPPING, LEAVING, CLOSING = 6.0, 3.0, 6.0
