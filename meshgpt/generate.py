@@ -27,9 +27,8 @@ class Sampling:
     """How ids are drawn.
 
     `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says. With `edges` manifold no edge gets
-    more than two faces. With `bounds` cloud vertices stay on the cloud and faces come bottom up. Each face is tried in `tries` ways
-    at a time, of which the one that suits the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the
-    network alone decides.
+    more than two faces. With `bounds` cloud vertices stay on the cloud. Each step is tried in `tries` ways at a time, of which the one
+    that suits the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the network alone decides.
     """
 
     temperature: float = 1.0
