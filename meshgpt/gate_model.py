@@ -77,19 +77,30 @@ class GateModel(nn.Module):
         return Seen(self.cloud(surface, drop), places, far)
 
     def forward(
-        self, ids: Int[Tensor, "b t 3"], lengths: Int[Tensor, "b"], surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None
+        self,
+        ids: Int[Tensor, "b t 3"],
+        lengths: Int[Tensor, "b"],
+        surface: Float[Tensor, "b p 6"],
+        drop: Bool[Tensor, "b"] | None = None,
+        written: Int[Tensor, "b t 3"] | None = None,
     ) -> Float[Tensor, "b"]:
-        """Nats of each row's whole sequence, END included; `lengths` steps of a row are real."""
-        return sum(self.nats(ids, lengths, surface, drop)).sum(1)
+        """Nats of each row's whole sequence, END included; `lengths` steps of a row are real. What should be `written` at each step is
+        the step itself, unless something else is said."""
+        return sum(self.nats(ids, lengths, surface, drop, written)).sum(1)
 
     def nats(
-        self, ids: Int[Tensor, "b t 3"], lengths: Int[Tensor, "b"], surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None
+        self,
+        ids: Int[Tensor, "b t 3"],
+        lengths: Int[Tensor, "b"],
+        surface: Float[Tensor, "b p 6"],
+        drop: Bool[Tensor, "b"] | None = None,
+        written: Int[Tensor, "b t 3"] | None = None,
     ) -> list[Float[Tensor, "b t1"]]:
         seen, border = self.see(surface, drop), borders_along(self.tokenizer, ids, lengths)
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
             features = frame_features(border, gate_of(border), seen.field)
         hidden = self._read(ids, features, seen)
-        written = functional.pad(ids, (0, 0, 0, 1))
+        written = functional.pad(ids if written is None else written, (0, 0, 0, 1))
         targets = self._targets(written, lengths)
         standing = self.decoder.stand(hidden, features, border, self._uses(ids), seen.field)
         slots = (self.decoder(standing, written, seen.places, seen.field, slot) for slot in range(3))

@@ -152,12 +152,14 @@ MAY_IMPORT = {
     "train.prepare": "mesh train.sources train.shards",
     "train.augment": "mesh",
     "train.batches": "",
-    "train.data": "mesh conditioners tokenizer.interface tokenizer.vqvae train.augment train.batches train.sources",
+    "train.missteps": "tokenizer.gates",
+    "train.data": "mesh conditioners tokenizer.gates tokenizer.interface tokenizer.vqvae "
+    "train.augment train.batches train.missteps train.sources",
     "train.loop": "checkpoint precision",
     **dict.fromkeys(
         ("train.vqvae", "train.decoder", "train.transformer"),
         "mesh model steps gate_model conditioners transformer checkpoint tokenizer tokenizer.* "
-        "train.loop train.data train.batches train.augment train.sources train.vqvae",
+        "train.loop train.data train.batches train.augment train.missteps train.sources train.vqvae",
     ),
     "train.publish": "model tokenizer.vqvae",
     "train.leaderboard": "face_order files mesh model tokenizer tokenizer_metrics tokenizer_tables train.sources",

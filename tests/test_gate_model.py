@@ -71,6 +71,18 @@ def test_padding_and_other_rows_have_no_say(network, batch, surface):
             torch.testing.assert_close(alone[0], both[row], **CLOSE)
 
 
+def test_what_should_be_written_is_asked_for_and_not_read(network, batch, surface):
+    """Another vertex is asked for at one step: only there do the nats change."""
+    ids, lengths = batch
+    at = int((ids[0, :, 0] != network.tokenizer.skip).nonzero()[4])
+    written = ids.clone()
+    written[0, at, 1] = (ids[0, at, 1] + 1) % network.tokenizer.sizes[1]
+    with torch.no_grad():
+        plain, same, other = (sum(network.nats(ids, lengths, surface(), written=said)) for said in (None, ids, written))
+    torch.testing.assert_close(plain, same, atol=0, rtol=0)
+    assert (plain != other).nonzero().tolist() == [[0, at]]
+
+
 def test_every_weight_learns(network, batch, surface):
     ids, lengths = batch
     network(ids, lengths, surface(), torch.tensor([False, True])).sum().backward()

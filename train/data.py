@@ -6,7 +6,7 @@ Everything is numpy and runs in data workers; a sample is a pure function of (se
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,11 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from meshgpt.conditioners import pick_points
 from meshgpt.mesh import Mesh, corners_of, sample_surface
+from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import MeshTokenizer
 from meshgpt.tokenizer.vqvae import Faces, pad_faces
 
 from .augment import Augmentation, Degradation, augment, degrade
 from .batches import Batches
+from .missteps import Missteps, astray
 from .sources import MeshSet
 
 DENSE = 4
@@ -32,7 +34,8 @@ DENSE = 4
 class Batch(NamedTuple):
     """Padded faces, the clouds they are shown as (none without `points`), and a seed for what is random on the device.
 
-    With a tokenizer in the recipe also padded ids and how many steps of each row are real.
+    With a tokenizer in the recipe also padded ids and how many steps of each row are real; and what should be written at each step,
+    where that is something else.
     """
 
     faces: Faces
@@ -40,6 +43,7 @@ class Batch(NamedTuple):
     seed: int
     ids: Int[Tensor, "b t w"] | None = None
     lengths: Int[Tensor, "b"] | None = None
+    written: Int[Tensor, "b t w"] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(*(part if part is None or isinstance(part, int) else part.to(device) for part in self))
@@ -57,6 +61,7 @@ class Recipe:
     tokenizer: MeshTokenizer | None = None
     augmentation: Augmentation | None = None
     degradation: Degradation | None = None
+    missteps: Missteps | None = None
     seed: int = 0
 
     def corners(self, mesh: Mesh) -> np.ndarray:
@@ -82,13 +87,19 @@ class Samples(Dataset):
         corners, surfaces = zip(*(self._sample(epoch, index) for index in indices), strict=True)
         surface = None if surfaces[0] is None else torch.from_numpy(np.stack(surfaces))
         seed = int(np.random.default_rng((self.recipe.seed, epoch, indices[0])).integers(2**31))
-        return Batch(pad_faces(list(corners)), surface, seed, *self._steps(corners))
+        return Batch(pad_faces(list(corners)), surface, seed, *self._steps(corners, seed))
 
-    def _steps(self, corners: tuple[np.ndarray, ...]) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        if self.recipe.tokenizer is None:
-            return None, None
-        rows = [torch.from_numpy(self.recipe.tokenizer.encode(mesh)) for mesh in corners]
-        return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+    def _steps(self, corners: tuple[np.ndarray, ...], seed: int) -> tuple[Tensor, ...]:
+        tokenizer, how = self.recipe.tokenizer, self.recipe.missteps
+        if tokenizer is None:
+            return ()
+        rows = [tokenizer.encode(mesh) for mesh in corners]
+        lengths = torch.tensor([len(row) for row in rows])
+        if how is None or not isinstance(tokenizer, GatesTokenizer):
+            return _padded(rows), lengths
+        rng = np.random.default_rng(seed)
+        taken, written = zip(*(astray(row, tokenizer, rng, how) for row in rows), strict=True)
+        return _padded(taken), lengths, _padded(written)
 
     def _sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         rng = np.random.default_rng((self.recipe.seed, epoch, index))
@@ -98,6 +109,10 @@ class Samples(Dataset):
             # A stretch can press a small mesh into fewer than one face at these bins; then it is shown as it is.
             mesh = changed if len(self.recipe.corners(changed)) else mesh
         return self.recipe.corners(mesh), self.recipe.surface(mesh, rng)
+
+
+def _padded(rows: Sequence[np.ndarray]) -> Tensor:
+    return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
 
 
 def loader(meshes: MeshSet, recipe: Recipe, batches: Batches, skip: int = 0, workers: int = 1) -> Iterator[Batch]:

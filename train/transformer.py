@@ -25,6 +25,7 @@ from meshgpt.transformer import TransformerConfig
 from .augment import Augmentation, Degradation
 from .data import Batch, Recipe, loader
 from .loop import Loop, LoopOptions
+from .missteps import Missteps
 from .sources import MeshSet
 from .vqvae import batches_for, read_splits, validation_batches
 
@@ -56,6 +57,8 @@ class TransformerOptions:
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(steps=20_000, learning_rate=1e-3))
     augment: Augmentation | None = field(default_factory=Augmentation)
     degrade: Degradation | None = field(default_factory=Degradation)
+    missteps: Missteps | None = field(default_factory=Missteps)
+    """Only for gates."""
     max_faces: int = 800
     """Larger meshes are left out."""
     drop: float = 0.1
@@ -77,7 +80,8 @@ class TransformerObjective(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         ids, lengths = steps_of(batch, self.tokenizer[0])
         drop = torch.rand(len(ids), device=ids.device) < self.drop if self.drop else None
-        loss = self.network(ids, lengths, batch.surface, drop).sum() / batch.faces.keep.sum()
+        astray = {} if batch.written is None else {"written": batch.written}
+        loss = self.network(ids, lengths, batch.surface, drop, **astray).sum() / batch.faces.keep.sum()
         return {"loss": loss, "bits_per_face": loss / math.log(2)}
 
 
@@ -105,6 +109,7 @@ def run(options: TransformerOptions) -> dict[str, float]:
         None if learned else tokenizer,
         options.augment,
         options.degrade,
+        options.missteps,
         options.loop.seed,
     )
     batches = batches_for(meshes, options.loop, loop)

@@ -103,7 +103,7 @@ def batches_for(meshes: MeshSet, options: LoopOptions, loop: Loop) -> Batches:
 
 def validation_batches(meshes: MeshSet, recipe: Recipe, faces: int) -> Iterator[Batch]:
     """Every mesh once, as it is."""
-    samples = Samples(meshes, replace(recipe, augmentation=None, degradation=None, seed=1))
+    samples = Samples(meshes, replace(recipe, augmentation=None, degradation=None, missteps=None, seed=1))
     for indices in Batches(meshes.face_counts, faces).epoch(0):
         yield samples[0, indices]
 
