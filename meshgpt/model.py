@@ -33,6 +33,7 @@ from meshgpt.metrics import fit_to_cloud
 from meshgpt.one_id_model import OneIdModel, Shape
 from meshgpt.precision import fast_float32
 from meshgpt.published import Published
+from meshgpt.settle import settled
 from meshgpt.steps import Seen
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
@@ -161,7 +162,7 @@ class MeshGPT:
         judged = sampling.tries > 1 and self.tokenizer.spell > 1 and self.tokenizer.width > 1  # a step is vertices
         judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if judged else []
         rows = self._rows(self.stream(shown, seeds, sampling, judges, _in_cube(cloud, fit)), len(seeds), progress)
-        return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
+        return [self._sample(row, one, cloud, fit, shown, sampling, oriented) for row, one in zip(rows, seeds, strict=True)]
 
     def _rows(self, steps: Iterator[Int[np.ndarray, "b w"]], count: int, progress: Callable[[int], None]) -> list[Int[np.ndarray, "n w"]]:
         """The steps of each row, up to its end."""
@@ -227,9 +228,11 @@ class MeshGPT:
         dropped = torch.tensor([drop], device=points.device)
         return self.network.see(points, dropped).select(torch.zeros(rows, dtype=torch.long, device=points.device))
 
-    def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling) -> Sample:
+    def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling, oriented: bool) -> Sample:
         mesh, ended, written = self._mesh_of(ids, shown, sampling)
         dropped = written - len(mesh.faces)
+        if sampling.settle == "cloud":
+            mesh = settled(mesh, _in_cube(cloud, fit), oriented)
         mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
         return Sample(mesh, seed, len(ids), ended, dropped, distance)

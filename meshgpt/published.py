@@ -41,7 +41,7 @@ class Published:
     @property
     def sampling(self) -> Sampling:
         """The published default: the likeliest id, always; and as many faces as the model was trained for."""
-        return Sampling(temperature=0.0, max_faces=self.most_faces, tries=1)
+        return Sampling(temperature=0.0, max_faces=self.most_faces, tries=1, settle="none" if self.as_released else "cloud")
 
     @property
     def most_faces(self) -> int:

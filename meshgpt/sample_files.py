@@ -90,6 +90,9 @@ class SampleOptions:
     """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
     """cloud keeps vertices on the cloud, and lets faces come bottom up, as they came in training; none leaves it to the model."""
+    settle: Literal["cloud", "none"] | None = None
+    """cloud (the default, also of published models unless --as-released) moves the vertices that were written onto the cloud, by two
+    bins at most; none leaves them in the middles of their bins."""
     tries: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 32; of published models 1)")] = None
     """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
     it. Fewer are faster; 1 leaves all to the model."""

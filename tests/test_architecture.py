@@ -89,12 +89,14 @@ MAY_IMPORT = {
     "published": "conditioners generate mesh trimesh_order tokenizer.adjacent tokenizer.face_codes tokenizer.interface",
     "published_points": "cloud dense mesh",
     "coverage": "coverage_kernels",
+    "settle": "coverage mesh settle_kernels",
+    "settle_kernels": "compiled",
     "compiled": "",
     "coverage_kernels": "compiled",
     "judge": "coverage generate tokenizer.interface",
     "model": (
         "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "card converted hub loading one_id_model published"
+        "card converted hub loading one_id_model published settle"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
