@@ -15,8 +15,10 @@ from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import Coverage, Weights
 from meshgpt.generate import Verdict
+from meshgpt.mesh import to_unit
 from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import Steering
+from meshgpt.tokenizer.walk import cells_of_places
 
 # How much a share that is off the surface or on other faces counts, a bin off the surface's planes, and (the logarithm of) a gain.
 STRICTNESS, PRECISION, GREED = 40.0, 4.0, 2.0
@@ -122,8 +124,7 @@ class GateJudge:
         return self._in_cube(np.array([self.walk[A], self.walk[B]]))
 
     def _in_cube(self, places: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 3"]:
-        cells = np.stack([places & 1023, places >> 20, places >> 10 & 1023], -1)
-        return (cells + 0.5) / self.tokenizer.bins - 0.5
+        return to_unit(cells_of_places(places), self.tokenizer.bins)
 
     def _positions(self, ids: Int[np.ndarray, "k w"]) -> Float[np.ndarray, "k 3"]:
         known = np.where((ids[:, :1] < self.tokenizer.skip), ids, 0)

@@ -67,11 +67,13 @@ MAY_IMPORT = {
     "nearest": "",
     "touching": "",
     "depth": "transformer boundary memory nearest touching",
-    "border": "tokenizer.gates tokenizer.gate_kernels tokenizer.walk_machine",
+    "border": "mesh tokenizer.gates tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "gate_geometry": "border nearest",
     "gate_decoder": "border conditioners depth gate_geometry touching transformer",
     "gate_model": "border conditioners depth gate_decoder gate_geometry nearest steps tokenizer.gates transformer",
-    "gate_judge": "coverage generate tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk_machine",
+    "gate_judge": (
+        "coverage generate mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"
+    ),
     "conditioners": "transformer nearest",
     "checkpoint": "",
     "steps": "transformer depth memory conditioners",
@@ -137,7 +139,7 @@ MAY_IMPORT = {
     "tokenizer.gates": (
         "mesh tokenizer.interface tokenizer.checks tokenizer.gate_grammar tokenizer.gate_kernels tokenizer.walk tokenizer.walk_kernels"
     ),
-    "tokenizer.gate_grammar": "tokenizer.interface tokenizer.gate_kernels tokenizer.walk_machine",
+    "tokenizer.gate_grammar": "tokenizer.interface tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "tokenizer.gate_kernels": "compiled tokenizer.walk_kernels tokenizer.walk_machine",
     "tokenizer.walk": (
         "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels"
@@ -152,7 +154,7 @@ MAY_IMPORT = {
     "train.prepare": "mesh train.sources train.shards",
     "train.augment": "mesh",
     "train.batches": "",
-    "train.missteps": "tokenizer.gates",
+    "train.missteps": "tokenizer.gates tokenizer.walk",
     "train.data": "mesh conditioners tokenizer.gates tokenizer.interface tokenizer.vqvae "
     "train.augment train.batches train.missteps train.sources",
     "train.loop": "checkpoint precision",

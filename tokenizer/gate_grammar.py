@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .interface import Steering
+from .walk import cells_of_places, places_of_cells
 
 # The first numbers of a walk that are read here; see walk_machine.py.
 FACES, STAGE, GATE, CAPACITY = 2, 4, 15, 28
@@ -165,7 +166,7 @@ class GateGrammar:
         level, block = len(state.opened), self._block(state.opened)
         side, size = self.sides[level], math.prod(self.sides[level + 1 :])
         places = self._barred(state)
-        y, z, x = places >> 20, places >> 10 & 1023, places & 1023
+        x, y, z = cells_of_places(places).T
         inside = (y // (size * side) == block[0]) & (z // (size * side) == block[1]) & (x // (size * side) == block[2])
         y, z, x = (axis[inside] // size % side for axis in (y, z, x))
         return np.bincount((y * side + z) * side + x, minlength=side**3)
@@ -177,8 +178,8 @@ class GateGrammar:
         places = np.unique(barred(state.walk, self.manifold))
         if self.bins**3 > FEW or state.faces < self.bins**3 - 2:
             return places
-        y, z, x = np.indices((self.bins,) * 3).reshape(3, -1)
-        used_up = [place for place in (y << 20 | z << 10 | x).tolist() if placeable(state.walk, place) != FINE]
+        cells = np.indices((self.bins,) * 3).reshape(3, -1).T
+        used_up = [place for place in places_of_cells(cells).tolist() if placeable(state.walk, place) != FINE]
         return np.union1d(places, np.array(used_up, dtype=np.int32))
 
     def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:

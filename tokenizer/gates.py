@@ -28,7 +28,7 @@ from meshgpt.mesh import BINS
 from .checks import check_bins, check_corners, check_width
 from .gate_grammar import GateGrammar, Ground
 from .interface import Grammar
-from .walk import WRONGS, corners_in_order
+from .walk import WRONGS, cells_of_places, corners_in_order, places_of_cells
 
 LEVELS = 3
 
@@ -77,8 +77,7 @@ class GatesTokenizer:
         from .gate_kernels import steps_of
 
         check_corners(corners, self.bins)
-        x, y, z = np.moveaxis(corners.astype(np.int32), 2, 0)
-        steps, wrong, face = steps_of(y << 20 | z << 10 | x, self.bins)
+        steps, wrong, face = steps_of(places_of_cells(corners.astype(np.int32)), self.bins)
         if wrong:
             raise ValueError(f"face {face} {WRONGS[wrong]}; pass canonical corners, see meshgpt.mesh.canonical")
         return self.spelled(steps)
@@ -103,10 +102,10 @@ class GatesTokenizer:
     def spelled(self, steps: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n 3"]:
         """The ids of steps (places, or -1 to skip)."""
         ids = np.zeros((len(steps), LEVELS), dtype=np.int64)
-        axes = [steps >> 20, steps >> 10 & 1023, steps & 1023]
+        axes = cells_of_places(steps).T
         block = self.sides[1] * self.sides[2]
         for level, side in enumerate(self.sides):
-            y, z, x = (axis // block % side for axis in axes)
+            x, y, z = axes // block % side
             ids[:, level] = (y * side + z) * side + x
             block //= self.sides[level + 1] if level + 1 < LEVELS else 1
         ids[steps < 0] = self.skip, 0, 0
@@ -121,8 +120,7 @@ class GatesTokenizer:
         cells = sum(shifts[level][known[:, level]] for level in range(LEVELS))
         good = skipped | inside & (cells < self.bins).all(1)
         count = len(ids) if good.all() else int(good.argmin())
-        places = cells[:, 1] << 20 | cells[:, 2] << 10 | cells[:, 0]
-        return np.where(skipped, -1, places)[:count].astype(np.int32), count
+        return np.where(skipped, -1, places_of_cells(cells))[:count].astype(np.int32), count
 
     def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = 1 << 20) -> Grammar:
         """With the `points` of a cloud (in the cube) vertices stay on it."""
