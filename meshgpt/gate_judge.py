@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import Coverage, Weights
 from meshgpt.generate import Verdict
-from meshgpt.mesh import to_unit
+from meshgpt.judge import drawn
+from meshgpt.mesh import in_bins, to_unit
 from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import Steering
 from meshgpt.tokenizer.walk import cells_of_places
@@ -57,11 +58,7 @@ class GateJudge:
     def steering(self) -> Steering:
         """A face of its own begins where something is open."""
         spots = self.coverage.open_points(math.inf)
-        return Steering(frozenset(), math.inf, self._bin(spots), 1.0)
-
-    def _bin(self, at: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """Cube units to bins."""
-        return (at + 0.5) * self.tokenizer.bins - 0.5
+        return Steering(frozenset(), math.inf, in_bins(spots, self.tokenizer.bins), 1.0)
 
     @property
     def whole(self) -> bool:
@@ -80,7 +77,7 @@ class GateJudge:
         self.rounds = 0
         if not usable.any():
             usable = skipped if skipped.any() else np.ones(len(ids), dtype=bool)
-        way = _drawn(np.where(usable, costs, np.inf), uniform)
+        way = drawn(np.where(usable, costs, np.inf), uniform)
         if ended[way]:
             return Verdict("end")
         self._take(ids[way])
@@ -146,9 +143,3 @@ class GateJudge:
             a, b = corners
             self.left -= 1
             self.coverage.take(np.stack([b, a, self._in_cube(np.array([place]))[0]]))
-
-
-def _drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
-    """The less a way costs, the likelier."""
-    share = np.exp(costs.min() - costs)
-    return min(int(np.searchsorted(np.cumsum(share), uniform * share.sum(), side="right")), int(np.flatnonzero(share)[-1]))

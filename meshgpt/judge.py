@@ -12,13 +12,13 @@ k  ways      w  ids of a step      s  ids so far      c  corners
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import TOLERANCE, Coverage, Weights
 from meshgpt.generate import Verdict
+from meshgpt.mesh import in_bins
 from meshgpt.tokenizer.interface import Steering
 
 # How much a wrong share counts, and how much (the logarithm of) a gain; each edge of an earlier face that is closed, and each bin
@@ -75,11 +75,7 @@ class CloudJudge:
         """A face that begins higher than the ceiling would leave something bare for good; one begins where something is bare."""
         top = self.coverage.lowest_bare(CRUMBS) + HEADROOM
         spots = self.coverage.open_points(top + self.coverage.near)
-        return Steering(self.passed, self._bin(top), self._bin(spots), self.coverage.near * self.bins)
-
-    def _bin(self, at: Any) -> Any:
-        """Cube units to bins."""
-        return (at + 0.5) * self.bins - 0.5
+        return Steering(self.passed, in_bins(top, self.bins), in_bins(spots, self.bins), self.coverage.near * self.bins)
 
     @property
     def whole(self) -> bool:
@@ -110,7 +106,7 @@ class CloudJudge:
         if not usable.any():
             return self._pass(ids, ended | passed)
         costs = self._costs(ids, weights)
-        way = _drawn(np.where(usable, np.where(ended, costs.min(), costs), np.inf), uniform)
+        way = drawn(np.where(usable, np.where(ended, costs.min(), costs), np.inf), uniform)
         return Verdict("end") if ended[way] else self._take(ids, way, fine & ~ended)
 
     def _weighed(self, ids: Int[np.ndarray, "k w"]) -> Weights:
@@ -160,7 +156,7 @@ class CloudJudge:
         return Verdict("end") if self.whole or self.rises > RISES else Verdict("pass")
 
 
-def _drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
-    """The less a way costs, the likelier."""
+def drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
+    """One of the ways: the less it costs, the likelier. `uniform` in [0, 1) decides."""
     share = np.exp(costs.min() - costs)
     return min(int(np.searchsorted(np.cumsum(share), uniform * share.sum(), side="right")), int(np.flatnonzero(share)[-1]))

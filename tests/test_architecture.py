@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "gate_decoder": "border conditioners depth gate_geometry touching transformer",
     "gate_model": "border conditioners depth gate_decoder gate_geometry nearest steps tokenizer.gates transformer",
     "gate_judge": (
-        "coverage generate mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"
+        "coverage generate judge mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"
     ),
     "conditioners": "transformer nearest",
     "checkpoint": "",
@@ -93,7 +93,7 @@ MAY_IMPORT = {
     "coverage": "coverage_kernels",
     "compiled": "",
     "coverage_kernels": "compiled",
-    "judge": "coverage generate tokenizer.interface",
+    "judge": "coverage generate mesh tokenizer.interface",
     "model": (
         "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
         "card converted hub loading one_id_model published"
@@ -103,7 +103,7 @@ MAY_IMPORT = {
     "tokenizer.checks": "mesh",
     "tokenizer.one_id": "",
     "tokenizer.coords": "mesh tokenizer.interface tokenizer.checks",
-    "tokenizer.room": "tokenizer.interface tokenizer.room_kernels",
+    "tokenizer.room": "mesh tokenizer.interface tokenizer.room_kernels",
     "tokenizer.room_kernels": "compiled",
     "tokenizer.face_grammar": "tokenizer.interface tokenizer.room",
     "tokenizer.file_reading": "",
