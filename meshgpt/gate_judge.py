@@ -44,7 +44,8 @@ class GateJudge:
 
         self.coverage, self.tokenizer = coverage, tokenizer
         self.walk, self.left = beginning(tokenizer.bins, faces + 1), faces
-        self.ways: list[Weights] = []
+        # What was weighed in this step, by place.
+        self.weighed: dict[int, tuple[float, ...]] = {}
         self.rounds = self.idle = 0
         self.begun = 1.0
 
@@ -74,7 +75,7 @@ class GateJudge:
         costs, fine, usable = self._costs(ids, ended, skipped)
         if not fine.any() and self.rounds < ROUNDS:
             return Verdict("again")
-        self.rounds = 0
+        self.rounds, self.weighed = 0, {}
         if not usable.any():
             usable = skipped if skipped.any() else np.ones(len(ids), dtype=bool)
         way = drawn(np.where(usable, costs, np.inf), uniform)
@@ -87,30 +88,37 @@ class GateJudge:
         self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], skipped: Bool[np.ndarray, "k"]
     ) -> tuple[Float[np.ndarray, "k"], Bool[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
         """What each way costs, whether it is good enough to stop looking, and whether it will do."""
-        at = self._positions(ids)
+        places = self._places(ids)
         if self.stage == 1:
-            good = self.coverage.near_open(at) & ~ended
+            good = self.coverage.near_open(self._in_cube(places)) & ~ended
             return np.zeros(len(ids)), good, good | ended & (self.coverage.rest <= 3 * REST)
         if self.stage == 2:
+            at = self._in_cube(places)
             good = self.coverage.edges_off(np.stack([np.broadcast_to(self._corners()[0], at.shape), at], 1)) < WRONG
             return np.zeros(len(ids)), good & ~skipped, good & ~skipped
-        a, b = self._corners()
-        triangles = np.stack([np.broadcast_to(b, at.shape), np.broadcast_to(a, at.shape), at], 1)
-        weights = self.coverage.weigh(triangles)
+        weights = self._weights(places)
         wrong = weights.off + weights.double
-        gains, closed = self._gains(ids, weights)
+        gains, closed = self._gains(places, weights)
         costs = STRICTNESS * wrong + PRECISION * weights.miss - GREED * np.log(gains + LEAST_GAIN) - CLOSING * closed
-        goes_on = bool(self.coverage.near_open((a + b)[None] / 2)[0])
+        goes_on = bool(self.coverage.near_open(self._corners().sum(0, keepdims=True) / 2)[0])
         fine = ~ended & np.where(skipped, not goes_on, (wrong < FINE) & (weights.miss < PRECISE))
         usable = ~ended & (skipped | (wrong < WRONG) & (weights.miss < MISSED))
         return np.where(skipped, SKIPPING + LEAVING * goes_on, costs), fine, usable
 
-    def _gains(self, ids: Int[np.ndarray, "k w"], weights: Weights) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+    def _weights(self, places: Int[np.ndarray, "k"]) -> Weights:
+        """Of the faces over the gate; each place is weighed once, however often and in however many rounds it is proposed."""
+        new = np.array([place for place in dict.fromkeys(places.tolist()) if place not in self.weighed], dtype=np.int64)
+        if len(new):
+            at, (a, b) = self._in_cube(new), self._corners()
+            triangles = np.stack([np.broadcast_to(b, at.shape), np.broadcast_to(a, at.shape), at], 1)
+            self.weighed.update(zip(new.tolist(), zip(*self.coverage.weigh(triangles), strict=True), strict=True))
+        return Weights(*np.array([self.weighed[place] for place in places.tolist()]).T)
+
+    def _gains(self, places: Int[np.ndarray, "k"], weights: Weights) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "k"]]:
         """What the face of each way gains, and how many gates it closes: one that does gains as much as is its share at least."""
         from meshgpt.tokenizer.gate_kernels import closed_by
 
-        places = self.tokenizer.places_of(np.where(ids[:, :1] < self.tokenizer.skip, ids, 0))[0].tolist()
-        closed = np.array([closed_by(self.walk, place) for place in places])
+        closed = np.array([closed_by(self.walk, place) for place in places.tolist()])
         gains = weights.gain * max(self.left, 1) / max(self.coverage.rest, REST)
         return np.where(closed > 0, np.maximum(gains, 1.0), gains), closed
 
@@ -123,9 +131,9 @@ class GateJudge:
     def _in_cube(self, places: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 3"]:
         return to_unit(cells_of_places(places), self.tokenizer.bins)
 
-    def _positions(self, ids: Int[np.ndarray, "k w"]) -> Float[np.ndarray, "k 3"]:
-        known = np.where((ids[:, :1] < self.tokenizer.skip), ids, 0)
-        return self._in_cube(self.tokenizer.places_of(known)[0].astype(np.int64))
+    def _places(self, ids: Int[np.ndarray, "k w"]) -> Int[np.ndarray, "k"]:
+        """Of the vertices that the ways would add; a corner of the cube where they skip or end."""
+        return self.tokenizer.places_of(np.where(ids[:, :1] < self.tokenizer.skip, ids, 0))[0]
 
     def _take(self, ids: Int[np.ndarray, "w"]) -> None:
         from meshgpt.tokenizer.gate_kernels import step
