@@ -47,9 +47,10 @@ class Places(NamedTuple):
     def near_ids(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t m 6"]:
         return self.near[self.rows[:, None], ids]
 
-    def near_positions(self, positions: Float[Tensor, "b t 3"], count: int = 64) -> Float[Tensor, "b t m 6"]:
-        """The nearest points of any positions in the cube, as they lie around them."""
-        return nearest_points(self.surface[self.rows], positions, min(count, self.near.shape[2]))
+    def near_positions(self, positions: Float[Tensor, "b t 3"], count: int | None = None) -> Float[Tensor, "b t m 6"]:
+        """The nearest points of any positions in the cube, as they lie around them: as many as each id has, or at most `count`."""
+        most = self.near.shape[2]
+        return nearest_points(self.surface[self.rows], positions, most if count is None else min(count, most))
 
     def select(self, rows: Tensor) -> Places:
         return self._replace(rows=self.rows[rows])
