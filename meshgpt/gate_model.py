@@ -61,9 +61,7 @@ class GateModel(nn.Module):
         self.embed_gate = GateEmbedding(width)
         self.body = Transformer(config.body)
         self.decoder = GateDecoder(
-            GateDecoderConfig(
-                config.bins, tokenizer.sides, tokenizer.skip, width, config.dim, config.hidden, config.layers, surroundings=out
-            )
+            GateDecoderConfig(config.bins, tokenizer.sides, width, config.dim, config.hidden, config.layers, surroundings=out)
         )
 
     def see(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Seen:

@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "depth": "transformer boundary memory nearest touching",
     "border": "mesh tokenizer.gates tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "gate_geometry": "border nearest",
-    "gate_decoder": "border conditioners depth gate_geometry touching transformer",
+    "gate_decoder": "border conditioners depth gate_geometry tokenizer.gate_grammar touching transformer",
     "gate_model": "border conditioners depth gate_decoder gate_geometry nearest steps tokenizer.gates transformer",
     "gate_judge": (
         "coverage generate judge mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"

@@ -65,6 +65,11 @@ def _blocks(cells: Bool[np.ndarray, "y z x"], sides: Sequence[int]) -> list[Bool
     return levels
 
 
+def bins_of_block(sides: Sequence[int], level: int) -> int:
+    """How many bins a block of this level has on an axis."""
+    return math.prod(sides[level + 1 :])
+
+
 class GateState(NamedTuple):
     """The walk so far and its steps (a walk is never changed), the ids of the open step, and where a face of its own may begin."""
 
@@ -157,14 +162,14 @@ class GateGrammar:
 
     def _ways(self, level: int, block: tuple[int, int, int]) -> Int[np.ndarray, "v"]:
         """How many bins each id leads to."""
-        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        side, size = self.sides[level], bins_of_block(self.sides, level)
         y, z, x = ((self.bins - (at * side + np.arange(side)) * size).clip(0, size) for at in block)
         return (y[:, None, None] * z[:, None] * x).reshape(-1)
 
     def _used_up(self, state: GateState) -> Int[np.ndarray, "v"]:
         """How many of them must not come next."""
         level, block = len(state.opened), self._block(state.opened)
-        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        side, size = self.sides[level], bins_of_block(self.sides, level)
         places = self._barred(state)
         x, y, z = cells_of_places(places).T
         inside = (y // (size * side) == block[0]) & (z // (size * side) == block[1]) & (x // (size * side) == block[2])
@@ -184,7 +189,7 @@ class GateGrammar:
 
     def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
         """Which ids lead to within the steering's reach of its spots (bins) on each axis."""
-        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        side, size = self.sides[level], bins_of_block(self.sides, level)
         around = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach / size) + 1)
         steps = np.stack(np.meshgrid(around, around, around, indexing="ij"), -1).reshape(-1, 3)
         x, y, z = np.moveaxis((steering.spots[:, None] + steps).round().astype(int) // size, 2, 0)

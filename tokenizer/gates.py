@@ -26,7 +26,7 @@ from torch import Tensor
 from meshgpt.mesh import BINS
 
 from .checks import check_bins, check_corners, check_width
-from .gate_grammar import GateGrammar, Ground
+from .gate_grammar import GateGrammar, Ground, bins_of_block
 from .interface import Grammar
 from .walk import WRONGS, cells_of_places, corners_in_order, places_of_cells
 
@@ -61,15 +61,14 @@ class GatesTokenizer:
     @property
     def middles(self) -> Float[Tensor, "blocks 3"]:
         """Of the coarse blocks, in the cube."""
-        middles = self.shifts[0, : self.sizes[0]] + (self.sides[1] * self.sides[2] - 1) / 2
+        middles = self.shifts[0, : self.sizes[0]] + (bins_of_block(self.sides, 0) - 1) / 2
         return (middles + 0.5) / self.bins - 0.5
 
     def _shifts(self) -> Float[Tensor, "spell vocab 3"]:
-        shifts, block = torch.zeros(LEVELS, self.vocab, 3), 1
-        for level in reversed(range(LEVELS)):
-            side, ids = self.sides[level], torch.arange(self.sizes[level])
-            shifts[level, ids] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(block)
-            block *= side
+        shifts = torch.zeros(LEVELS, self.vocab, 3)
+        for level, side in enumerate(self.sides):
+            ids = torch.arange(self.sizes[level])
+            shifts[level, ids] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(bins_of_block(self.sides, level))
         return shifts
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
@@ -103,11 +102,9 @@ class GatesTokenizer:
         """The ids of steps (places, or -1 to skip)."""
         ids = np.zeros((len(steps), LEVELS), dtype=np.int64)
         axes = cells_of_places(steps).T
-        block = self.sides[1] * self.sides[2]
         for level, side in enumerate(self.sides):
-            x, y, z = axes // block % side
+            x, y, z = axes // bins_of_block(self.sides, level) % side
             ids[:, level] = (y * side + z) * side + x
-            block //= self.sides[level + 1] if level + 1 < LEVELS else 1
         ids[steps < 0] = self.skip, 0, 0
         return ids
 
