@@ -164,7 +164,7 @@ MAY_IMPORT = {
         "train.loop train.data train.batches train.augment train.missteps train.sources train.vqvae",
     ),
     "train.publish": "model tokenizer.vqvae",
-    "train.leaderboard": "face_order files mesh model tokenizer tokenizer_metrics tokenizer_tables train.sources",
+    "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model train.sources",
     "train.evaluate": (
         "baselines cloud evaluation files gallery generate mesh protocols report scores shape_sets tables train.methods train.sources"
