@@ -66,11 +66,6 @@ class CloudJudge:
         self.edges: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
 
     @property
-    def rest(self) -> float:
-        """Share of the cloud that is open, and can still be covered."""
-        return self.coverage.rest
-
-    @property
     def steering(self) -> Steering:
         """A face that begins higher than the ceiling would leave something bare for good; one begins where something is bare."""
         top = self.coverage.lowest_bare(CRUMBS) + HEADROOM
@@ -79,7 +74,7 @@ class CloudJudge:
 
     @property
     def whole(self) -> bool:
-        return self.rest <= REST
+        return self.coverage.rest <= REST
 
     def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """A face begins where something is bare, and its edges lie on the surface; the mesh ends where little is bare."""
@@ -88,15 +83,15 @@ class CloudJudge:
             good = self.coverage.near_open(corners[:, 0]) & ~self._passed(ids)
         else:
             good = self.coverage.edges_off(corners[:, :2]) < WRONG
-        return np.where(ended, self.rest <= LAST, good)
+        return np.where(ended, self.coverage.rest <= LAST, good)
 
     def judge(self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], uniform: float) -> Verdict:
         """Of all ways of this step so far, the latest ones last; `ended` ones are END. `uniform` in [0, 1) decides between good ones."""
         weights = self._weighed(ids)
         wrong = weights.off + weights.double
         passed = self._passed(ids) & ~ended
-        may_end = ended & (self.rest <= LAST)
-        large = weights.gain >= PACE * self.rest / max(self.left, 1)
+        may_end = ended & (self.coverage.rest <= LAST)
+        large = weights.gain >= PACE * self.coverage.rest / max(self.left, 1)
         right = (wrong < WRONG) & (weights.miss < MISSED) & (weights.lost < CRUMBS)
         usable = may_end | ~ended & ~passed & large & right
         fine = usable & (may_end | (wrong < FINE) & (weights.miss < PRECISE) & (weights.lost < GAINED))
