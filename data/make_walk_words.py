@@ -18,6 +18,7 @@ from numba import njit
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from meshgpt.mesh import BINS, corners_of
+from meshgpt.tokenizer.walk import places_of_cells
 from meshgpt.tokenizer.walk_kernels import FAR, index_of_moves, shift_key, symbols_of
 from meshgpt.tokenizer.walk_machine import (
     ACROSS,
@@ -155,8 +156,7 @@ def merge(stream, keys, words):
 def main(corpus: Path, out: Path) -> None:
     meshes, faces = read_parquet(corpus), []
     for index in range(len(meshes)):
-        x, y, z = np.moveaxis(corners_of(meshes.mesh(index)).astype(np.int32), 2, 0)
-        faces.append(y << 20 | z << 10 | x)
+        faces.append(places_of_cells(corners_of(meshes.mesh(index)).astype(np.int32)))
     # Without moves, all vertices are written in coordinates.
     bare = index_of_moves(np.array(FIRST[:2]))
     ways = [ways_to_vertices(symbols_of(mesh, BINS, *bare)[0], len(mesh)) for mesh in faces]

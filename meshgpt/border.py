@@ -19,7 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from meshgpt.mesh import to_unit
 from meshgpt.tokenizer.gates import GatesTokenizer
+from meshgpt.tokenizer.walk import cells_of_places
 
 CANDIDATES = 16
 STAGES = 4
@@ -47,7 +49,7 @@ class Border(NamedTuple):
 
 
 def border_of(tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found: Int[np.ndarray, "b t k"]) -> Border:
-    """From what the walk says, in places (y << 20 | z << 10 | x)."""
+    """From what the walk says, in places."""
     there = found >= 0
     return Border(
         torch.from_numpy(_in_cube(frames[..., :5], tokenizer.bins)),
@@ -59,8 +61,7 @@ def border_of(tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found
 
 
 def _in_cube(places: Int[np.ndarray, "*n"], bins: int) -> Float[np.ndarray, "*n 3"]:
-    cells = np.stack([places & 1023, places >> 20, places >> 10 & 1023], -1)
-    return ((cells + 0.5) / bins - 0.5).astype(np.float32)
+    return to_unit(cells_of_places(places), bins).astype(np.float32)
 
 
 def borders_along(tokenizer: GatesTokenizer, ids: Int[Tensor, "b t 3"], lengths: Int[Tensor, "b"]) -> Border:

@@ -149,7 +149,7 @@ COMMANDS = {
         (
             "meshgpt tokenize data/artist-kits/val.parquet",
             "meshgpt tokenize my-meshes --tokenizers coords,meshopt --bins 1024 --out tokens.json",
-            "meshgpt tokenize examples/chair.obj --show order.png",
+            "meshgpt tokenize examples/tent.glb --show order.png",
         ),
         _tokenize,
     ),

@@ -9,6 +9,7 @@ n  points      k  triangles      s  samples of a triangle
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class Coverage:
     def _losses(self, triangles: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k"]:
         if not self.bottom_up:
             return np.zeros(len(triangles))
-        return (np.array([self._bare_below(triangle[:, 1].min()) for triangle in triangles]) - self.lost).clip(0)
+        return (self._bare_below(triangles[..., 1].min(1)) - self.lost).clip(0)
 
     def open_points(self, top: float) -> Float[np.ndarray, "m 3"]:
         """Where something is open that can still be covered, up to a height."""
@@ -109,7 +110,8 @@ class Coverage:
 
     def take(self, triangle: Float[np.ndarray, "3 3"]) -> None:
         """Take in the next face."""
-        self.bare[self._beneath(triangle, _unit_normals(triangle[None])[0])] = False
+        (beneath,) = self._beneath(triangle[None], _unit_normals(triangle[None]))
+        self.bare[beneath] = False
         self.open = self.bare & (self.bare[self.around].mean(1) >= OPEN / AROUND)
         self.faces.add(triangle)
         if self.bottom_up:
@@ -118,7 +120,7 @@ class Coverage:
     def rise(self, floor: float) -> None:
         """From now on no face has a corner below the floor, so that what is bare below it is lost."""
         self.floor = max(self.floor, floor)
-        self.lost = self._bare_below(self.floor)
+        self.lost = float(self._bare_below(np.array([self.floor]))[0])
 
     def lowest_bare(self, crumbs: float) -> float:
         """The height of the lowest open point that is not lost; as small a share of the points as `crumbs` may lie lower. The
@@ -161,22 +163,23 @@ class Coverage:
     def _gains(self, triangles: Float[np.ndarray, "k 3 3"], normals: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k"]:
         """The share of the cloud that each triangle covers of what is bare; triangles that are alike are looked at once."""
         kinds, which = np.unique(triangles.reshape(-1, 9), axis=0, return_index=True, return_inverse=True)[1:]
-        gains = np.array([len(self._beneath(triangles[kind], normals[kind])) for kind in kinds])
+        gains = np.array([len(points) for points in self._beneath(triangles[kinds], normals[kinds])])
         return gains[which.reshape(-1)] / len(self.points)
 
-    def _beneath(self, triangle: Float[np.ndarray, "3 3"], normal: Float[np.ndarray, "3"]) -> Int[np.ndarray, "m"]:
-        """The bare points that the triangle covers, with a margin around it."""
+    def _beneath(self, triangles: Float[np.ndarray, "k 3 3"], normals: Float[np.ndarray, "k 3"]) -> Iterator[Int[np.ndarray, "_m"]]:
+        """The bare points that each triangle covers, with a margin around it."""
         from meshgpt.coverage_kernels import beneath
 
         bare = np.flatnonzero(self.bare)
-        normals = self.points if self.normals is None else self.normals
+        points, directions = self.points[bare], (self.points if self.normals is None else self.normals)[bare]
         facing = ANY_WAY if self.normals is None else 0.8 * FACING
-        over = beneath(triangle, normal, self.points[bare], normals[bare], 1.5 * TOLERANCE, 0.75 * TOLERANCE, facing, self.oriented)
-        return bare[over]
+        for triangle, normal in zip(triangles, normals, strict=True):
+            yield bare[beneath(triangle, normal, points, directions, 1.5 * TOLERANCE, 0.75 * TOLERANCE, facing, self.oriented)]
 
-    def _bare_below(self, floor: float) -> float:
-        """Share of the points that are open, but that no later face can cover, if none of them has a corner below the floor."""
-        return float((self.points[self.open, 1] < floor - TOLERANCE).sum()) / len(self.points)
+    def _bare_below(self, floors: Float[np.ndarray, "*k"]) -> Float[np.ndarray, "*k"]:
+        """Share of the points that are open, but that no later face can cover, if none of them has a corner below a floor."""
+        heights = np.sort(self.points[self.open, 1])
+        return np.searchsorted(heights, floors - TOLERANCE) / len(self.points)
 
 
 class _Faces:

@@ -1,6 +1,6 @@
 """The inner loop of `coverage.py`: which points of a cloud a triangle lies over. Compiled, and kept on disk.
 
-n  points      k  triangles
+n  points
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def beneath(
     facing: float,
     oriented: bool,
 ) -> Bool[np.ndarray, "n"]:
-    """Points at most `height` off the triangle's plane, over it or at most `margin` beside it, that face its way: whose normals have
-    at least the cosine `facing` with its own, or less than none where it is below -1."""
+    """Points less than `height` off the triangle's plane, over it or less than `margin` beside it, whose normals have a cosine of more
+    than `facing` with its own; without `oriented` their sign does not matter. All lengths are in cube units."""
     over = np.zeros(len(points), dtype=np.bool_)
     inward = np.empty((3, 3))
     least = np.empty(3)

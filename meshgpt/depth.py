@@ -47,9 +47,10 @@ class Places(NamedTuple):
     def near_ids(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t m 6"]:
         return self.near[self.rows[:, None], ids]
 
-    def near_positions(self, positions: Float[Tensor, "b t 3"], count: int = 64) -> Float[Tensor, "b t m 6"]:
-        """The nearest points of any positions in the cube, as they lie around them."""
-        return nearest_points(self.surface[self.rows], positions, min(count, self.near.shape[2]))
+    def near_positions(self, positions: Float[Tensor, "b t 3"], count: int | None = None) -> Float[Tensor, "b t m 6"]:
+        """The nearest points of any positions in the cube, as they lie around them: as many as each id has, or at most `count`."""
+        most = self.near.shape[2]
+        return nearest_points(self.surface[self.rows], positions, most if count is None else min(count, most))
 
     def select(self, rows: Tensor) -> Places:
         return self._replace(rows=self.rows[rows])
@@ -90,18 +91,18 @@ class DepthDecoder(nn.Module):
         self.codes = nn.Embedding(config.vocab + 1, config.code)
         self.base = nn.Linear(config.model, config.dim)
         self.slot = nn.Parameter(torch.zeros(config.width, config.dim))
-        self.seen = _weights(config.width, config.code, config.dim)
-        self.hinted = _weights(config.width, config.code, config.dim)
+        self.seen = slot_weights(config.width, config.code, config.dim)
+        self.hinted = slot_weights(config.width, config.code, config.dim)
         self.norms = nn.ModuleList(nn.RMSNorm(config.dim, eps=1e-6) for _ in range(config.layers + 1))
         self.layers = nn.ModuleList(SwiGLU(config.dim, config.hidden) for _ in range(config.layers))
-        self.query = _weights(config.width, config.dim, config.code)
-        self.answers = _weights(config.spell, config.vocab, config.code)
+        self.query = slot_weights(config.width, config.dim, config.code)
+        self.answers = slot_weights(config.spell, config.vocab, config.code)
         self.bias = nn.Parameter(torch.zeros(config.width, config.vocab))
         self.end = nn.Linear(config.dim, 1)
-        self.age = _weights(vertices, config.dim, AGES)
-        self.use = _weights(vertices, config.dim, USES)
+        self.age = slot_weights(vertices, config.dim, AGES)
+        self.use = slot_weights(vertices, config.dim, USES)
         if config.triangles:
-            self.awaited = _weights(config.width, EXPECTED * config.code, config.dim)
+            self.awaited = slot_weights(config.width, EXPECTED * config.code, config.dim)
             self.confidence = nn.Parameter(torch.zeros(config.width, config.dim, EXPECTED))
         # How far each id moves a vertex, in bins, at each place in it; the tokenizer knows. Vertices are sorted by the sums.
         self.register_buffer("shifts", torch.zeros(config.spell, config.vocab, 3))
@@ -114,8 +115,8 @@ class DepthDecoder(nn.Module):
             self.touch = nn.Parameter(torch.zeros(vertices, config.dim, TOUCHED))
             if config.spell > 2:
                 self.touch_finely = nn.Parameter(torch.zeros(vertices, config.dim, TOUCHED))
-            self.seen_place = _weights(vertices, config.surroundings, config.dim)
-            self.query_place = _weights(vertices, config.dim, config.surroundings)
+            self.seen_place = slot_weights(vertices, config.surroundings, config.dim)
+            self.query_place = slot_weights(vertices, config.dim, config.surroundings)
         nn.init.normal_(self.codes.weight, std=1.0)
 
     def forward(
@@ -221,7 +222,8 @@ class StepEmbedding(nn.Module):
         return x + self.place(places.of_ids(ids[:, :, :: self.config.spell]).flatten(2))
 
 
-def _weights(slots: int, inward: int, outward: int) -> nn.Parameter:
+def slot_weights(slots: int, inward: int, outward: int) -> nn.Parameter:
+    """A matrix for each slot, that keeps the size of what it is multiplied with."""
     return nn.Parameter(torch.randn(slots, inward, outward) * inward**-0.5)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Integer, UInt8
 from meshgpt.files import whole_file
 from meshgpt.mesh import mesh_of
 from meshgpt.tokenizer.interface import MeshTokenizer
-from meshgpt.views import Camera, draw_mesh
+from meshgpt.views import Camera, draw_mesh, picture_place
 
 PARTS = 48  # of a sequence that are told apart
 PALETTE = 128  # colours of the file
@@ -40,9 +40,7 @@ def save_orders(path: str | Path, corners: Integer[np.ndarray, "f 3 3"], tokeniz
     """A .png file: dark blue faces come first, red ones last."""
     from PIL import Image
 
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path.name} ends in {path.suffix or 'nothing'}; pictures are written as .png")
+    path = picture_place(path)
     panels = [_panel(name, tokenizer, corners, size) for name, tokenizer in tokenizers.items()]
     blank = np.full_like(panels[0], 255)
     across = min(ACROSS, len(panels))

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from meshgpt.border import STAGES, Border
 from meshgpt.conditioners import fourier
-from meshgpt.depth import Places
+from meshgpt.depth import Places, slot_weights
 from meshgpt.gate_geometry import ANGLES, BUCKETS, FIXED, NEARNESS, SCALED, Gate, between, beyond, buckets, gate_of, local, nearness
+from meshgpt.tokenizer.gate_grammar import bins_of_block
 from meshgpt.touching import TOUCHED, touching, weighted
 from meshgpt.transformer import SwiGLU
 
@@ -35,11 +36,10 @@ OFFER = 18 + 3 * len(NEARNESS)
 
 @dataclass(frozen=True)
 class GateDecoderConfig:
-    """`sides` are the blocks on an axis at each level, `skip` is the id that leaves a gate without a face, and END comes after it."""
+    """`sides` are the blocks on an axis at each level."""
 
     bins: int
     sides: tuple[int, int, int]
-    skip: int
     model: int = 256
     dim: int = 192
     hidden: int = 256
@@ -125,13 +125,13 @@ class GateDecoder(nn.Module):
         self.offered = nn.Linear(config.offer, dim)
         self.norms = nn.ModuleList(nn.RMSNorm(dim, eps=1e-6) for _ in range(config.layers + 1))
         self.layers = nn.ModuleList(SwiGLU(dim, config.hidden) for _ in range(config.layers))
-        self.query = _weights(levels, dim, config.code)
+        self.query = slot_weights(levels, dim, config.code)
         self.answers = nn.ParameterList(torch.randn(size, config.code) * config.code**-0.5 for size in sizes)
         self.bias = nn.ParameterList(torch.zeros(size) for size in sizes)
         self.ask = _zeros(levels, dim, config.offer)
         self.plain = _zeros(levels, config.offer)
         self.apart = _zeros(levels, dim, 3 * (2 * config.bins - 1))
-        self.absolute = nn.ParameterList(torch.zeros(dim, 3 * config.bins // _block(config.sides, level)) for level in range(levels))
+        self.absolute = nn.ParameterList(torch.zeros(dim, 3 * config.bins // bins_of_block(config.sides, level)) for level in range(levels))
         self.aligned = _zeros(levels, dim, 3 * (REFERENCES + 4))
         self.lie = _zeros(levels, dim, 3 * BUCKETS)
         self.support = _zeros(levels, dim, 3 * len(NEARNESS))
@@ -181,7 +181,7 @@ class GateDecoder(nn.Module):
         """The first corner of the block so far, in bins."""
         start = torch.zeros(*ids.shape[:2], 3, dtype=torch.long, device=ids.device)
         for level in range(slot):
-            start = start + _digits(ids[..., level], self.config.sides[level]) * _block(self.config.sides, level)
+            start = start + _digits(ids[..., level], self.config.sides[level]) * bins_of_block(self.config.sides, level)
         return start
 
     def _cube(self, bins: Tensor) -> Tensor:
@@ -189,12 +189,12 @@ class GateDecoder(nn.Module):
 
     def _middle(self, start: Int[Tensor, "b t *k 3"], slot: int) -> Float[Tensor, "b t *k 3"]:
         """Of the block of this slot that begins there, in the cube."""
-        return self._cube(start + (_block(self.config.sides, slot) - 1) / 2)
+        return self._cube(start + (bins_of_block(self.config.sides, slot) - 1) / 2)
 
     def _blocks(self, start: Int[Tensor, "b t 3"], slot: int) -> Float[Tensor, "b t v 3"]:
         """The middles of the blocks that the ids stand for, in the cube."""
         side = self.config.sides[slot]
-        within = _digits(torch.arange(side**3, device=start.device), side) * _block(self.config.sides, slot)
+        within = _digits(torch.arange(side**3, device=start.device), side) * bins_of_block(self.config.sides, slot)
         return self._middle(start[:, :, None] + within, slot)
 
     def _before(self, ids: Tensor, gate: Gate, start: Tensor, places: Places, field: Tensor, slot: int) -> Float[Tensor, "b t e"] | float:
@@ -210,7 +210,7 @@ class GateDecoder(nn.Module):
 
     def _by_digits(self, x: Tensor, border: Border, gate: Gate, start: Tensor, places: Places, slot: int) -> Float[Tensor, "b t v"]:
         """Each axis by itself: where blocks are, how far from the guess, level with which corners, and what the cloud is like there."""
-        bins, side, block = self.config.bins, self.config.sides[slot], _block(self.config.sides, slot)
+        bins, side, block = self.config.bins, self.config.sides[slot], bins_of_block(self.config.sides, slot)
         digits = torch.arange(side, device=x.device) * block
         begin = start[..., None] + digits
         cell = begin // block
@@ -257,7 +257,7 @@ class GateDecoder(nn.Module):
         """From the middle of a block to those of the blocks in it, in cube units."""
         side = self.config.sides[slot]
         digits = _digits(torch.arange(side**3, device=device), side)
-        return (digits - (side - 1) / 2) * (_block(self.config.sides, slot) / self.config.bins)
+        return (digits - (side - 1) / 2) * (bins_of_block(self.config.sides, slot) / self.config.bins)
 
 
 def _references(border: Border, bins: int) -> Int[Tensor, "b t r 3"]:
@@ -266,20 +266,8 @@ def _references(border: Border, bins: int) -> Int[Tensor, "b t r 3"]:
     return torch.stack([a, b, c, p, n, a + b - c, a + n - b, b + p - a], 2)
 
 
-def _block(sides: tuple[int, ...], level: int) -> int:
-    """Bins on an axis of a block of this level."""
-    block = 1
-    for side in sides[level + 1 :]:
-        block *= side
-    return block
-
-
 def _digits(ids: Int[Tensor, "*n"], side: int) -> Int[Tensor, "*n 3"]:
     return torch.stack([ids % side, ids // side**2 % side, ids // side % side], -1)
-
-
-def _weights(slots: int, inward: int, outward: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(slots, inward, outward) * inward**-0.5)
 
 
 def _zeros(*shape: int) -> nn.Parameter:

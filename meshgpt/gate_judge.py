@@ -15,8 +15,11 @@ from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import Coverage, Weights
 from meshgpt.generate import Verdict
+from meshgpt.judge import drawn
+from meshgpt.mesh import in_bins, to_unit
 from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import Steering
+from meshgpt.tokenizer.walk import cells_of_places
 
 # How much a share that is off the surface or on other faces counts, a bin off the surface's planes, and (the logarithm of) a gain.
 STRICTNESS, PRECISION, GREED = 40.0, 4.0, 2.0
@@ -41,7 +44,8 @@ class GateJudge:
 
         self.coverage, self.tokenizer = coverage, tokenizer
         self.walk, self.left = beginning(tokenizer.bins, faces + 1), faces
-        self.ways: list[Weights] = []
+        # What was weighed in this step, by place.
+        self.weighed: dict[int, tuple[float, ...]] = {}
         self.rounds = self.idle = 0
         self.begun = 1.0
 
@@ -55,11 +59,7 @@ class GateJudge:
     def steering(self) -> Steering:
         """A face of its own begins where something is open."""
         spots = self.coverage.open_points(math.inf)
-        return Steering(frozenset(), math.inf, self._bin(spots), 1.0)
-
-    def _bin(self, at: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """Cube units to bins."""
-        return (at + 0.5) * self.tokenizer.bins - 0.5
+        return Steering(frozenset(), math.inf, in_bins(spots, self.tokenizer.bins), 1.0)
 
     @property
     def whole(self) -> bool:
@@ -75,10 +75,10 @@ class GateJudge:
         costs, fine, usable = self._costs(ids, ended, skipped)
         if not fine.any() and self.rounds < ROUNDS:
             return Verdict("again")
-        self.rounds = 0
+        self.rounds, self.weighed = 0, {}
         if not usable.any():
             usable = skipped if skipped.any() else np.ones(len(ids), dtype=bool)
-        way = _drawn(np.where(usable, costs, np.inf), uniform)
+        way = drawn(np.where(usable, costs, np.inf), uniform)
         if ended[way]:
             return Verdict("end")
         self._take(ids[way])
@@ -88,30 +88,37 @@ class GateJudge:
         self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], skipped: Bool[np.ndarray, "k"]
     ) -> tuple[Float[np.ndarray, "k"], Bool[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
         """What each way costs, whether it is good enough to stop looking, and whether it will do."""
-        at = self._positions(ids)
+        places = self._places(ids)
         if self.stage == 1:
-            good = self.coverage.near_open(at) & ~ended
+            good = self.coverage.near_open(self._in_cube(places)) & ~ended
             return np.zeros(len(ids)), good, good | ended & (self.coverage.rest <= 3 * REST)
         if self.stage == 2:
+            at = self._in_cube(places)
             good = self.coverage.edges_off(np.stack([np.broadcast_to(self._corners()[0], at.shape), at], 1)) < WRONG
             return np.zeros(len(ids)), good & ~skipped, good & ~skipped
-        a, b = self._corners()
-        triangles = np.stack([np.broadcast_to(b, at.shape), np.broadcast_to(a, at.shape), at], 1)
-        weights = self.coverage.weigh(triangles)
+        weights = self._weights(places)
         wrong = weights.off + weights.double
-        gains, closed = self._gains(ids, weights)
+        gains, closed = self._gains(places, weights)
         costs = STRICTNESS * wrong + PRECISION * weights.miss - GREED * np.log(gains + LEAST_GAIN) - CLOSING * closed
-        goes_on = bool(self.coverage.near_open((a + b)[None] / 2)[0])
+        goes_on = bool(self.coverage.near_open(self._corners().sum(0, keepdims=True) / 2)[0])
         fine = ~ended & np.where(skipped, not goes_on, (wrong < FINE) & (weights.miss < PRECISE))
         usable = ~ended & (skipped | (wrong < WRONG) & (weights.miss < MISSED))
         return np.where(skipped, SKIPPING + LEAVING * goes_on, costs), fine, usable
 
-    def _gains(self, ids: Int[np.ndarray, "k w"], weights: Weights) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+    def _weights(self, places: Int[np.ndarray, "k"]) -> Weights:
+        """Of the faces over the gate; each place is weighed once, however often and in however many rounds it is proposed."""
+        new = np.array([place for place in dict.fromkeys(places.tolist()) if place not in self.weighed], dtype=np.int64)
+        if len(new):
+            at, (a, b) = self._in_cube(new), self._corners()
+            triangles = np.stack([np.broadcast_to(b, at.shape), np.broadcast_to(a, at.shape), at], 1)
+            self.weighed.update(zip(new.tolist(), zip(*self.coverage.weigh(triangles), strict=True), strict=True))
+        return Weights(*np.array([self.weighed[place] for place in places.tolist()]).T)
+
+    def _gains(self, places: Int[np.ndarray, "k"], weights: Weights) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "k"]]:
         """What the face of each way gains, and how many gates it closes: one that does gains as much as is its share at least."""
         from meshgpt.tokenizer.gate_kernels import closed_by
 
-        places = self.tokenizer.places_of(np.where(ids[:, :1] < self.tokenizer.skip, ids, 0))[0].tolist()
-        closed = np.array([closed_by(self.walk, place) for place in places])
+        closed = np.array([closed_by(self.walk, place) for place in places.tolist()])
         gains = weights.gain * max(self.left, 1) / max(self.coverage.rest, REST)
         return np.where(closed > 0, np.maximum(gains, 1.0), gains), closed
 
@@ -122,12 +129,11 @@ class GateJudge:
         return self._in_cube(np.array([self.walk[A], self.walk[B]]))
 
     def _in_cube(self, places: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 3"]:
-        cells = np.stack([places & 1023, places >> 20, places >> 10 & 1023], -1)
-        return (cells + 0.5) / self.tokenizer.bins - 0.5
+        return to_unit(cells_of_places(places), self.tokenizer.bins)
 
-    def _positions(self, ids: Int[np.ndarray, "k w"]) -> Float[np.ndarray, "k 3"]:
-        known = np.where((ids[:, :1] < self.tokenizer.skip), ids, 0)
-        return self._in_cube(self.tokenizer.places_of(known)[0].astype(np.int64))
+    def _places(self, ids: Int[np.ndarray, "k w"]) -> Int[np.ndarray, "k"]:
+        """Of the vertices that the ways would add; a corner of the cube where they skip or end."""
+        return self.tokenizer.places_of(np.where(ids[:, :1] < self.tokenizer.skip, ids, 0))[0]
 
     def _take(self, ids: Int[np.ndarray, "w"]) -> None:
         from meshgpt.tokenizer.gate_kernels import step
@@ -145,9 +151,3 @@ class GateJudge:
             a, b = corners
             self.left -= 1
             self.coverage.take(np.stack([b, a, self._in_cube(np.array([place]))[0]]))
-
-
-def _drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
-    """The less a way costs, the likelier."""
-    share = np.exp(costs.min() - costs)
-    return min(int(np.searchsorted(np.cumsum(share), uniform * share.sum(), side="right")), int(np.flatnonzero(share)[-1]))

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.border import RunningBorder, borders_along
-from meshgpt.conditioners import FAR_AWAY, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
+from meshgpt.conditioners import PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig
 from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
 from meshgpt.nearest import distance_field
-from meshgpt.steps import IGNORED, Seen
+from meshgpt.steps import IGNORED, Seen, seen_places
 from meshgpt.tokenizer.gates import LEVELS, GatesTokenizer
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
 
@@ -61,16 +61,12 @@ class GateModel(nn.Module):
         self.embed_gate = GateEmbedding(width)
         self.body = Transformer(config.body)
         self.decoder = GateDecoder(
-            GateDecoderConfig(
-                config.bins, tokenizer.sides, tokenizer.skip, width, config.dim, config.hidden, config.layers, surroundings=out
-            )
+            GateDecoderConfig(config.bins, tokenizer.sides, width, config.dim, config.hidden, config.layers, surroundings=out)
         )
 
     def see(self, surface: Float[Tensor, "b p 6"], drop: Bool[Tensor, "b"] | None = None) -> Seen:
         """Rows in `drop` see the learned nothing instead of their points."""
-        shown = surface if drop is None else torch.where(drop[:, None, None], FAR_AWAY, surface)
-        rows = torch.arange(len(surface), device=surface.device)
-        places = Places(*self.surroundings(surface, self.places, drop), shown, profile(surface, self.config.bins, drop), rows)
+        places = seen_places(self.surroundings, self.places, surface, self.config.bins, drop)
         far = distance_field(surface, FIELD)
         if drop is not None:
             far = torch.where(drop[:, None, None, None], 1.0, far)

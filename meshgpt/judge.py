@@ -12,13 +12,13 @@ k  ways      w  ids of a step      s  ids so far      c  corners
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import TOLERANCE, Coverage, Weights
 from meshgpt.generate import Verdict
+from meshgpt.mesh import in_bins
 from meshgpt.tokenizer.interface import Steering
 
 # How much a wrong share counts, and how much (the logarithm of) a gain; each edge of an earlier face that is closed, and each bin
@@ -66,24 +66,15 @@ class CloudJudge:
         self.edges: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
 
     @property
-    def rest(self) -> float:
-        """Share of the cloud that is open, and can still be covered."""
-        return self.coverage.rest
-
-    @property
     def steering(self) -> Steering:
         """A face that begins higher than the ceiling would leave something bare for good; one begins where something is bare."""
         top = self.coverage.lowest_bare(CRUMBS) + HEADROOM
         spots = self.coverage.open_points(top + self.coverage.near)
-        return Steering(self.passed, self._bin(top), self._bin(spots), self.coverage.near * self.bins)
-
-    def _bin(self, at: Any) -> Any:
-        """Cube units to bins."""
-        return (at + 0.5) * self.bins - 0.5
+        return Steering(self.passed, in_bins(top, self.bins), in_bins(spots, self.bins), self.coverage.near * self.bins)
 
     @property
     def whole(self) -> bool:
-        return self.rest <= REST
+        return self.coverage.rest <= REST
 
     def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """A face begins where something is bare, and its edges lie on the surface; the mesh ends where little is bare."""
@@ -92,15 +83,15 @@ class CloudJudge:
             good = self.coverage.near_open(corners[:, 0]) & ~self._passed(ids)
         else:
             good = self.coverage.edges_off(corners[:, :2]) < WRONG
-        return np.where(ended, self.rest <= LAST, good)
+        return np.where(ended, self.coverage.rest <= LAST, good)
 
     def judge(self, ids: Int[np.ndarray, "k w"], ended: Bool[np.ndarray, "k"], uniform: float) -> Verdict:
         """Of all ways of this step so far, the latest ones last; `ended` ones are END. `uniform` in [0, 1) decides between good ones."""
         weights = self._weighed(ids)
         wrong = weights.off + weights.double
         passed = self._passed(ids) & ~ended
-        may_end = ended & (self.rest <= LAST)
-        large = weights.gain >= PACE * self.rest / max(self.left, 1)
+        may_end = ended & (self.coverage.rest <= LAST)
+        large = weights.gain >= PACE * self.coverage.rest / max(self.left, 1)
         right = (wrong < WRONG) & (weights.miss < MISSED) & (weights.lost < CRUMBS)
         usable = may_end | ~ended & ~passed & large & right
         fine = usable & (may_end | (wrong < FINE) & (weights.miss < PRECISE) & (weights.lost < GAINED))
@@ -110,7 +101,7 @@ class CloudJudge:
         if not usable.any():
             return self._pass(ids, ended | passed)
         costs = self._costs(ids, weights)
-        way = _drawn(np.where(usable, np.where(ended, costs.min(), costs), np.inf), uniform)
+        way = drawn(np.where(usable, np.where(ended, costs.min(), costs), np.inf), uniform)
         return Verdict("end") if ended[way] else self._take(ids, way, fine & ~ended)
 
     def _weighed(self, ids: Int[np.ndarray, "k w"]) -> Weights:
@@ -160,7 +151,7 @@ class CloudJudge:
         return Verdict("end") if self.whole or self.rises > RISES else Verdict("pass")
 
 
-def _drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
-    """The less a way costs, the likelier."""
+def drawn(costs: Float[np.ndarray, "k"], uniform: float) -> int:
+    """One of the ways: the less it costs, the likelier. `uniform` in [0, 1) decides."""
     share = np.exp(costs.min() - costs)
     return min(int(np.searchsorted(np.cumsum(share), uniform * share.sum(), side="right")), int(np.flatnonzero(share)[-1]))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Real
 
 LONGEST_SIDE = 0.95
 BINS = 128
@@ -95,9 +95,14 @@ def to_bins(unit: Float[np.ndarray, "*n"], bins: int = BINS) -> Int[np.ndarray, 
     return np.floor((unit + 0.5) * bins).clip(0, bins - 1).astype(np.int64)
 
 
-def to_unit(cells: Integer[np.ndarray, "*n"], bins: int = BINS) -> Float[np.ndarray, "*n"]:
+def to_unit(cells: Real[np.ndarray, "*n"], bins: int = BINS) -> Float[np.ndarray, "*n"]:
     """Bins to the cube coordinates of their cells' centres."""
     return (cells + 0.5) / bins - 0.5
+
+
+def in_bins(unit: Float[np.ndarray, "*n"] | float, bins: int = BINS) -> Float[np.ndarray, "*n"] | float:
+    """The inverse of `to_unit`: cube coordinates in bins, not rounded."""
+    return (unit + 0.5) * bins - 0.5
 
 
 def weld(corners: Integer[np.ndarray, "f 3 3"]) -> tuple[Integer[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dis
+import linecache
+import traceback
 
 
 def sentence(error: BaseException) -> str | None:
@@ -16,9 +17,8 @@ def sentence(error: BaseException) -> str | None:
 
 def _raised_by_us(error: BaseException) -> bool:
     """Whether the innermost frame is ours and stands at a `raise`, not at a call into C that failed; missing modules count."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    if at is None or at.tb_frame.f_globals.get("__name__", "").split(".")[0] != "meshgpt":
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    if frame.f_globals.get("__name__", "").split(".")[0] != "meshgpt":
         return False
-    return isinstance(error, ImportError) or dis.opname[at.tb_frame.f_code.co_code[at.tb_lasti]] == "RAISE_VARARGS"
+    said = linecache.getline(frame.f_code.co_filename, line, frame.f_globals)
+    return isinstance(error, ImportError) or said.lstrip().startswith("raise ")

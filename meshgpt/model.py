@@ -28,7 +28,7 @@ from meshgpt.generate import Judge, Network, Sampling, generate
 from meshgpt.judge import CloudJudge
 from meshgpt.loading import Int8Linear, Precision, blank, learned, load_published
 from meshgpt.memory import shifted
-from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of
+from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of, to_unit
 from meshgpt.metrics import fit_to_cloud
 from meshgpt.one_id_model import OneIdModel, Shape
 from meshgpt.precision import fast_float32
@@ -183,7 +183,7 @@ class MeshGPT:
     def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
         """About where the corners of steps, or of what is there of them, are in the cube; the decoder may move them by a bin or two."""
         bins = shifted(torch.from_numpy(ids).unflatten(1, (-1, self.tokenizer.spell)), self.tokenizer.shifts)
-        return (bins.double().numpy() + 0.5) / self.tokenizer.bins - 0.5
+        return to_unit(bins.double().numpy(), self.tokenizer.bins)
 
     def prepare(self, cloud: Cloud, fit: Fit, seed: int = 0) -> Float[np.ndarray, "p 6"]:
         """The cloud as the network is shown it: in the cube, as many points as it wants."""

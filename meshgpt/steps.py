@@ -81,6 +81,19 @@ class Seen:
         return Seen(prefix, places, field)
 
 
+def seen_places(
+    surroundings: Surroundings,
+    middles: Float[Tensor, "vocab 3"],
+    surface: Float[Tensor, "b p 6"],
+    bins: int,
+    drop: Bool[Tensor, "b"] | None,
+) -> Places:
+    """What the points say of ids with these `middles` in the cube, and of any place; rows in `drop` have their points far away."""
+    shown = surface if drop is None else torch.where(drop[:, None, None], FAR_AWAY, surface)
+    rows = torch.arange(len(surface), device=surface.device)
+    return Places(*surroundings(surface, middles, drop), shown, profile(surface, bins, drop), rows)
+
+
 class StepModel(nn.Module):
     def __init__(self, config: StepModelConfig) -> None:
         super().__init__()
@@ -98,9 +111,7 @@ class StepModel(nn.Module):
         """Rows in `drop` see the learned nothing instead of their points."""
         places = None
         if self.surroundings is not None:
-            shown = surface if drop is None else torch.where(drop[:, None, None], FAR_AWAY, surface)
-            rows = torch.arange(len(surface), device=surface.device)
-            places = Places(*self.surroundings(surface, self.places, drop), shown, profile(surface, self.config.bins, drop), rows)
+            places = seen_places(self.surroundings, self.places, surface, self.config.bins, drop)
         return Seen(self.cloud(surface, drop), places)
 
     def forward(

@@ -1,15 +1,23 @@
-"""The summary of an evaluation as a table in the terminal: methods as rows, medians of the main metrics as columns."""
+"""The summary of an evaluation as a table in the terminal: methods as rows, medians of the main metrics as columns; and where tables go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from meshgpt.evaluation import ARROWS, Evaluation, best, known, mesh_metrics, metric_of, shown
 
 MAIN = ("cd_ma100k", "nc_ma100k", "f_2pct_ma100k", "hd_bpt1024", "boundary_edge_ratio", "non_manifold_edge_ratio", "face_ratio")
+WIDE = 160  # columns
+
+
+def wide_console() -> Console:
+    """The terminal as it is; a file or a pipe has no width, and a table cut at 80 columns tells little."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
 
 
 def table(evaluation: Evaluation, metrics: Sequence[str] = ()) -> Table:

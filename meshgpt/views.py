@@ -123,13 +123,19 @@ def draw_cloud(
     return _picture(at, _shaded(BALL, normals), 1 - haze, camera, transparent)
 
 
+def picture_place(path: str | Path) -> Path:
+    """Where a picture may be written; ValueError where the name does not end in .png."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path.name} ends in {path.suffix or 'nothing'}; pictures are written as .png")
+    return path
+
+
 def save_picture(mesh: Mesh, path: str | Path, cloud: Cloud | None = None, up: str = "y", size: int = 512) -> None:
     """A .png file of the mesh or, when a cloud is given, of both seen from the same place, the cloud on the left."""
     from PIL import Image
 
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path.name} ends in {path.suffix or 'nothing'}; pictures are written as .png")
+    path = picture_place(path)
     shown = mesh.triangles().reshape(-1, 3)
     camera = Camera.of(shown if cloud is None else np.concatenate([shown, cloud.positions]), size, up)
     pictures = [draw_mesh(mesh, camera=camera)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pytest
 
-from meshgpt.tokenizer.interface import Grammar
+from meshgpt.mesh import canonical
+from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 
 
 def random_walk(grammar: Grammar, rng: np.random.Generator, length: int, high: float = 0.0) -> np.ndarray:
@@ -22,6 +24,16 @@ def random_walk(grammar: Grammar, rng: np.random.Generator, length: int, high: f
             return np.array(ids, dtype=np.int64)[:, None]
         ids.append(drawn)
         state = grammar.advance(state, drawn)
+
+
+def longest_walk(grammar: Grammar, rng: np.random.Generator) -> np.ndarray:
+    """Legal ids, drawn evenly, until nothing but END is legal."""
+    state, ids = grammar.start(), []
+    while (legal := grammar.legal(state))[:-1].any():
+        ids.append(int(rng.choice(np.flatnonzero(legal[:-1]))))
+        state = grammar.advance(state, ids[-1])
+    assert legal[-1]
+    return np.array(ids, dtype=np.int64)[:, None]
 
 
 def legal_length(grammar: Grammar, ids: Iterable[int]) -> int:
@@ -45,6 +57,27 @@ def damaged(ids: np.ndarray, vocab: int, rng: np.random.Generator) -> np.ndarray
         others = ([], [column[at]] * 2, [int(rng.integers(-1, vocab + 1))], [vocab - 1], [column[int(rng.integers(len(column)))]])
         column[at : at + 1] = others[int(rng.integers(len(others)))] or column[-1:]
     return np.array(column, dtype=np.int64)[:, None]
+
+
+def refusals(tokenizer: MeshTokenizer, rng: np.random.Generator, walks: int, length: int, high: float) -> int:
+    """How many of so many damaged walks are refused: decode takes what the grammar allows, and nothing else."""
+    refused = 0
+    for _ in range(walks):
+        ids = damaged(random_walk(tokenizer.grammar(), rng, length, high), tokenizer.vocab, rng)
+        kept = legal_length(tokenizer.grammar(), ids[:, 0].tolist())
+        if kept < len(ids):
+            refused += 1
+            with pytest.raises(ValueError, match=rf"cut the sequence with ids\[:{kept}\]$"):
+                tokenizer.decode(ids)
+        np.testing.assert_array_equal(tokenizer.decode(ids, strict=False), tokenizer.decode(ids[:kept]))
+    return refused
+
+
+def walks_give_distinct_whole_faces(tokenizer: MeshTokenizer, seeds: int, length: int, high: float) -> None:
+    for seed in range(seeds):
+        corners = tokenizer.decode(random_walk(tokenizer.grammar(), np.random.default_rng(seed), length, high))
+        np.testing.assert_array_equal(corners, canonical(corners))
+        assert distinct_faces(corners) == len(corners), f"seed {seed}"
 
 
 def distinct_faces(corners: np.ndarray) -> int:

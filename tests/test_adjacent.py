@@ -10,7 +10,7 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from legal_walks import damaged, distinct_faces, legal_length, random_walk
+from legal_walks import legal_length, longest_walk, refusals, walks_give_distinct_whole_faces
 from soups import PARTS, soup, soups
 
 from meshgpt.mesh import Mesh, canonical, corners_of, weld
@@ -165,39 +165,21 @@ def test_noise_is_refused_or_decodes(dtype):
 
 @pytest.mark.parametrize("bins", [2, 17, 128])
 def test_decode_takes_what_the_grammar_allows_and_nothing_else(bins):
-    tokenizer, rng, refused = AdjacentTokenizer(bins), np.random.default_rng(bins), 0
-    for _ in range(100):
-        ids = damaged(random_walk(tokenizer.grammar(), rng, 40, high=0.05), tokenizer.vocab, rng)
-        kept = legal_length(tokenizer.grammar(), ids[:, 0].tolist())
-        if kept < len(ids):
-            refused += 1
-            with pytest.raises(ValueError, match=rf"cut the sequence with ids\[:{kept}\]$"):
-                tokenizer.decode(ids)
-        np.testing.assert_array_equal(tokenizer.decode(ids, strict=False), tokenizer.decode(ids[:kept]))
+    refused = refusals(AdjacentTokenizer(bins), np.random.default_rng(bins), walks=100, length=40, high=0.05)
     assert 30 < refused < 100
 
 
 @pytest.mark.parametrize("high", [0.0, 0.1])
 @pytest.mark.parametrize("bins", [2, 3, 16, 128, 1024])
 def test_random_walks_end_with_distinct_whole_faces(bins, high):
-    tokenizer = AdjacentTokenizer(bins)
-    for seed in range(25):
-        corners = tokenizer.decode(random_walk(tokenizer.grammar(), np.random.default_rng(seed), 60, high))
-        np.testing.assert_array_equal(corners, canonical(corners))
-        assert distinct_faces(corners) == len(corners)
+    walks_give_distinct_whole_faces(AdjacentTokenizer(bins), 25, 60, high)
 
 
 def test_a_walk_through_few_vertices_ends_with_all_faces():
     """Eight vertices have 56 faces: the grammar finds them all, whichever way it goes, and then ends."""
     tokenizer = AdjacentTokenizer(2)
-    grammar = tokenizer.grammar()
     for seed in range(8):
-        state, ids, rng = grammar.start(), [], np.random.default_rng(seed)
-        while (legal := grammar.legal(state))[:-1].any():
-            ids.append(int(rng.choice(np.flatnonzero(legal[:-1]))))
-            state = grammar.advance(state, ids[-1])
-        assert legal[-1]
-        assert len(tokenizer.decode(column(ids))) == 56
+        assert len(tokenizer.decode(longest_walk(tokenizer.grammar(), np.random.default_rng(seed)))) == 56
 
 
 def test_every_real_mesh_is_legal(real):

@@ -67,11 +67,13 @@ MAY_IMPORT = {
     "nearest": "",
     "touching": "",
     "depth": "transformer boundary memory nearest touching",
-    "border": "tokenizer.gates tokenizer.gate_kernels tokenizer.walk_machine",
+    "border": "mesh tokenizer.gates tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "gate_geometry": "border nearest",
-    "gate_decoder": "border conditioners depth gate_geometry touching transformer",
+    "gate_decoder": "border conditioners depth gate_geometry tokenizer.gate_grammar touching transformer",
     "gate_model": "border conditioners depth gate_decoder gate_geometry nearest steps tokenizer.gates transformer",
-    "gate_judge": "coverage generate tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk_machine",
+    "gate_judge": (
+        "coverage generate judge mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"
+    ),
     "conditioners": "transformer nearest",
     "checkpoint": "",
     "steps": "transformer depth memory conditioners",
@@ -93,7 +95,7 @@ MAY_IMPORT = {
     "settle_kernels": "compiled",
     "compiled": "",
     "coverage_kernels": "compiled",
-    "judge": "coverage generate tokenizer.interface",
+    "judge": "coverage generate mesh tokenizer.interface",
     "model": (
         "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
         "card converted hub loading one_id_model published settle"
@@ -103,7 +105,7 @@ MAY_IMPORT = {
     "tokenizer.checks": "mesh",
     "tokenizer.one_id": "",
     "tokenizer.coords": "mesh tokenizer.interface tokenizer.checks",
-    "tokenizer.room": "tokenizer.interface tokenizer.room_kernels",
+    "tokenizer.room": "mesh tokenizer.interface tokenizer.room_kernels",
     "tokenizer.room_kernels": "compiled",
     "tokenizer.face_grammar": "tokenizer.interface tokenizer.room",
     "tokenizer.file_reading": "",
@@ -139,7 +141,7 @@ MAY_IMPORT = {
     "tokenizer.gates": (
         "mesh tokenizer.interface tokenizer.checks tokenizer.gate_grammar tokenizer.gate_kernels tokenizer.walk tokenizer.walk_kernels"
     ),
-    "tokenizer.gate_grammar": "tokenizer.interface tokenizer.gate_kernels tokenizer.walk_machine",
+    "tokenizer.gate_grammar": "tokenizer.interface tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "tokenizer.gate_kernels": "compiled tokenizer.walk_kernels tokenizer.walk_machine",
     "tokenizer.walk": (
         "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels"
@@ -154,7 +156,7 @@ MAY_IMPORT = {
     "train.prepare": "mesh train.sources train.shards",
     "train.augment": "mesh",
     "train.batches": "",
-    "train.missteps": "tokenizer.gates",
+    "train.missteps": "tokenizer.gates tokenizer.walk",
     "train.data": "mesh conditioners tokenizer.gates tokenizer.interface tokenizer.vqvae "
     "train.augment train.batches train.missteps train.sources",
     "train.loop": "checkpoint precision",
@@ -164,7 +166,7 @@ MAY_IMPORT = {
         "train.loop train.data train.batches train.augment train.missteps train.sources train.vqvae",
     ),
     "train.publish": "model tokenizer.vqvae",
-    "train.leaderboard": "face_order files mesh model tokenizer tokenizer_metrics tokenizer_tables train.sources",
+    "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model train.sources",
     "train.evaluate": (
         "baselines cloud evaluation files gallery generate mesh protocols report scores shape_sets tables train.methods train.sources"

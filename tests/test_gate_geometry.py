@@ -8,7 +8,7 @@ import torch
 from scipy.spatial import KDTree
 
 from meshgpt.border import CANDIDATES, Border, borders_along
-from meshgpt.gate_geometry import BUCKETS, Gate, beyond, buckets, gate_of, local, nearness
+from meshgpt.gate_geometry import BUCKETS, beyond, buckets, gate_of, local, nearness
 from meshgpt.mesh import canonical, sample_surface, weld
 from meshgpt.nearest import distance_field, look_up
 from meshgpt.tokenizer import GatesTokenizer
@@ -134,5 +134,7 @@ def test_a_closed_mesh_ends_without_a_gate():
     border = borders_along(TOKENIZER, ids[None], torch.tensor([len(ids)]))
     assert border.stage[0].tolist() == [1, 2, 3, 0, 0, 0, 1]
     assert not border.there[0, 0].any()
-    assert isinstance(gate_of(border), Gate)
+    gate = gate_of(border)
+    assert all(bool(part.isfinite().all()) for part in gate)
+    torch.testing.assert_close(gate.axes @ gate.axes.transpose(-1, -2), torch.eye(3).expand_as(gate.axes))
     assert len(weld(TOKENIZER.decode(ids.numpy()))[0]) == 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from legal_walks import damaged, distinct_faces, legal_length, random_walk
+from legal_walks import legal_length, longest_walk, refusals, walks_give_distinct_whole_faces
 from soups import soups
 
 from meshgpt.mesh import canonical, corners_of, weld
@@ -167,16 +167,8 @@ def test_ids_of_another_width_are_refused(shape):
 
 @pytest.mark.parametrize("bins", [2, 17, 128, 256])
 def test_decode_takes_what_the_grammar_allows_and_nothing_else(bins):
-    """On soups whose ids were damaged at random: the longest sequence that the grammar lets end is what is kept."""
-    tokenizer, rng, refused = PatchesTokenizer(bins), np.random.default_rng(bins), 0
-    for _ in range(60):
-        ids = damaged(random_walk(tokenizer.grammar(), rng, 25, high=0.2), tokenizer.vocab, rng)
-        kept = legal_length(tokenizer.grammar(), ids[:, 0].tolist())
-        if kept < len(ids):
-            refused += 1
-            with pytest.raises(ValueError, match=rf"cut the sequence with ids\[:{kept}\]$"):
-                tokenizer.decode(ids)
-        np.testing.assert_array_equal(tokenizer.decode(ids, strict=False), tokenizer.decode(ids[:kept]))
+    """Of walks whose ids were damaged at random the longest sequence that the grammar lets end is kept."""
+    refused = refusals(PatchesTokenizer(bins), np.random.default_rng(bins), walks=60, length=25, high=0.2)
     assert 20 < refused < 60
 
 
@@ -194,25 +186,14 @@ def test_noise_is_refused_or_decodes(dtype):
 @pytest.mark.parametrize("high", [0.0, 0.3])
 @pytest.mark.parametrize("bins", [2, 3, 17, 128, 500, 1024])
 def test_random_walks_end_with_distinct_whole_faces(bins, high):
-    tokenizer = PatchesTokenizer(bins)
-    for seed in range(12):
-        ids = random_walk(tokenizer.grammar(), np.random.default_rng(seed), 40, high)
-        corners = tokenizer.decode(ids)
-        np.testing.assert_array_equal(corners, canonical(corners))
-        assert distinct_faces(corners) == len(corners)
+    walks_give_distinct_whole_faces(PatchesTokenizer(bins), 12, 40, high)
 
 
 def test_a_walk_through_few_vertices_ends_with_all_faces():
     """Eight vertices have 56 faces: the grammar finds them all, whichever way it goes, and then ends."""
     tokenizer = PatchesTokenizer(2)
-    grammar = tokenizer.grammar()
     for seed in range(8):
-        state, ids, rng = grammar.start(), [], np.random.default_rng(seed)
-        while (legal := grammar.legal(state))[:-1].any():
-            ids.append(int(rng.choice(np.flatnonzero(legal[:-1]))))
-            state = grammar.advance(state, ids[-1])
-        assert legal[-1]
-        assert len(tokenizer.decode(column(*ids))) == 56
+        assert len(tokenizer.decode(longest_walk(tokenizer.grammar(), np.random.default_rng(seed)))) == 56
 
 
 def test_every_real_mesh_is_legal(real):

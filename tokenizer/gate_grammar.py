@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .interface import Steering
+from .walk import cells_of_places, places_of_cells
 
 # The first numbers of a walk that are read here; see walk_machine.py.
 FACES, STAGE, GATE, CAPACITY = 2, 4, 15, 28
@@ -62,6 +63,11 @@ def _blocks(cells: Bool[np.ndarray, "y z x"], sides: Sequence[int]) -> list[Bool
         levels.append(within.reshape(above, above, above, side**3))
         above *= side
     return levels
+
+
+def bins_of_block(sides: Sequence[int], level: int) -> int:
+    """How many bins a block of this level has on an axis."""
+    return math.prod(sides[level + 1 :])
 
 
 class GateState(NamedTuple):
@@ -156,16 +162,16 @@ class GateGrammar:
 
     def _ways(self, level: int, block: tuple[int, int, int]) -> Int[np.ndarray, "v"]:
         """How many bins each id leads to."""
-        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        side, size = self.sides[level], bins_of_block(self.sides, level)
         y, z, x = ((self.bins - (at * side + np.arange(side)) * size).clip(0, size) for at in block)
         return (y[:, None, None] * z[:, None] * x).reshape(-1)
 
     def _used_up(self, state: GateState) -> Int[np.ndarray, "v"]:
         """How many of them must not come next."""
         level, block = len(state.opened), self._block(state.opened)
-        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        side, size = self.sides[level], bins_of_block(self.sides, level)
         places = self._barred(state)
-        y, z, x = places >> 20, places >> 10 & 1023, places & 1023
+        x, y, z = cells_of_places(places).T
         inside = (y // (size * side) == block[0]) & (z // (size * side) == block[1]) & (x // (size * side) == block[2])
         y, z, x = (axis[inside] // size % side for axis in (y, z, x))
         return np.bincount((y * side + z) * side + x, minlength=side**3)
@@ -177,13 +183,13 @@ class GateGrammar:
         places = np.unique(barred(state.walk, self.manifold))
         if self.bins**3 > FEW or state.faces < self.bins**3 - 2:
             return places
-        y, z, x = np.indices((self.bins,) * 3).reshape(3, -1)
-        used_up = [place for place in (y << 20 | z << 10 | x).tolist() if placeable(state.walk, place) != FINE]
+        cells = np.indices((self.bins,) * 3).reshape(3, -1).T
+        used_up = [place for place in places_of_cells(cells).tolist() if placeable(state.walk, place) != FINE]
         return np.union1d(places, np.array(used_up, dtype=np.int32))
 
     def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
         """Which ids lead to within the steering's reach of its spots (bins) on each axis."""
-        side, size = self.sides[level], math.prod(self.sides[level + 1 :])
+        side, size = self.sides[level], bins_of_block(self.sides, level)
         around = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach / size) + 1)
         steps = np.stack(np.meshgrid(around, around, around, indexing="ij"), -1).reshape(-1, 3)
         x, y, z = np.moveaxis((steering.spots[:, None] + steps).round().astype(int) // size, 2, 0)

@@ -26,9 +26,9 @@ from torch import Tensor
 from meshgpt.mesh import BINS
 
 from .checks import check_bins, check_corners, check_width
-from .gate_grammar import GateGrammar, Ground
+from .gate_grammar import GateGrammar, Ground, bins_of_block
 from .interface import Grammar
-from .walk import WRONGS, corners_in_order
+from .walk import WRONGS, cells_of_places, corners_in_order, places_of_cells
 
 LEVELS = 3
 
@@ -61,15 +61,14 @@ class GatesTokenizer:
     @property
     def middles(self) -> Float[Tensor, "blocks 3"]:
         """Of the coarse blocks, in the cube."""
-        middles = self.shifts[0, : self.sizes[0]] + (self.sides[1] * self.sides[2] - 1) / 2
+        middles = self.shifts[0, : self.sizes[0]] + (bins_of_block(self.sides, 0) - 1) / 2
         return (middles + 0.5) / self.bins - 0.5
 
     def _shifts(self) -> Float[Tensor, "spell vocab 3"]:
-        shifts, block = torch.zeros(LEVELS, self.vocab, 3), 1
-        for level in reversed(range(LEVELS)):
-            side, ids = self.sides[level], torch.arange(self.sizes[level])
-            shifts[level, ids] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(block)
-            block *= side
+        shifts = torch.zeros(LEVELS, self.vocab, 3)
+        for level, side in enumerate(self.sides):
+            ids = torch.arange(self.sizes[level])
+            shifts[level, ids] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(bins_of_block(self.sides, level))
         return shifts
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
@@ -77,8 +76,7 @@ class GatesTokenizer:
         from .gate_kernels import steps_of
 
         check_corners(corners, self.bins)
-        x, y, z = np.moveaxis(corners.astype(np.int32), 2, 0)
-        steps, wrong, face = steps_of(y << 20 | z << 10 | x, self.bins)
+        steps, wrong, face = steps_of(places_of_cells(corners.astype(np.int32)), self.bins)
         if wrong:
             raise ValueError(f"face {face} {WRONGS[wrong]}; pass canonical corners, see meshgpt.mesh.canonical")
         return self.spelled(steps)
@@ -103,12 +101,10 @@ class GatesTokenizer:
     def spelled(self, steps: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n 3"]:
         """The ids of steps (places, or -1 to skip)."""
         ids = np.zeros((len(steps), LEVELS), dtype=np.int64)
-        axes = [steps >> 20, steps >> 10 & 1023, steps & 1023]
-        block = self.sides[1] * self.sides[2]
+        axes = cells_of_places(steps).T
         for level, side in enumerate(self.sides):
-            y, z, x = (axis // block % side for axis in axes)
+            x, y, z = axes // bins_of_block(self.sides, level) % side
             ids[:, level] = (y * side + z) * side + x
-            block //= self.sides[level + 1] if level + 1 < LEVELS else 1
         ids[steps < 0] = self.skip, 0, 0
         return ids
 
@@ -121,8 +117,7 @@ class GatesTokenizer:
         cells = sum(shifts[level][known[:, level]] for level in range(LEVELS))
         good = skipped | inside & (cells < self.bins).all(1)
         count = len(ids) if good.all() else int(good.argmin())
-        places = cells[:, 1] << 20 | cells[:, 2] << 10 | cells[:, 0]
-        return np.where(skipped, -1, places)[:count].astype(np.int32), count
+        return np.where(skipped, -1, places_of_cells(cells))[:count].astype(np.int32), count
 
     def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = 1 << 20) -> Grammar:
         """With the `points` of a cloud (in the cube) vertices stay on it."""

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from meshgpt.mesh import in_bins
+
 from .interface import Steering, Vertex
 
 # Bins between where the first vertex is and where the cloud says that it is.
@@ -41,7 +43,7 @@ class Room(NamedTuple):
         from scipy.ndimage import distance_transform_edt
         from scipy.spatial import KDTree
 
-        at = (points + 0.5) * bins - 0.5
+        at = in_bins(points, bins)
         ground = at[at[:, 1] <= at[:, 1].min() + 1.5]
         free = np.ones((bins,) * 3, dtype=bool)
         free[tuple(at.round().astype(int).clip(0, bins - 1).T)] = False

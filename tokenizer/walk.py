@@ -62,8 +62,7 @@ class WalkTokenizer(OneIdTokenizer):
         from .walk_kernels import fewest_ids, symbols_of
 
         check_corners(corners, self.bins)
-        x, y, z = np.moveaxis(corners.astype(np.int32), 2, 0)
-        symbols, wrong, face = symbols_of(y << 20 | z << 10 | x, self.bins, *moves_by_shift())
+        symbols, wrong, face = symbols_of(places_of_cells(corners.astype(np.int32)), self.bins, *moves_by_shift())
         if wrong:
             raise ValueError(f"face {face} {WRONGS[wrong]}; pass canonical corners, see meshgpt.mesh.canonical")
         return fewest_ids(symbols, 3 * self.bins, *tree())[:, None]
@@ -88,9 +87,20 @@ class WalkTokenizer(OneIdTokenizer):
         return WalkGrammar(self.bins)
 
 
+def places_of_cells(cells: Int[np.ndarray, "*n 3"]) -> Int[np.ndarray, "*n"]:
+    """Vertices (x, y, z) of up to 1024 bins as one number each: their places in canonical order."""
+    x, y, z = np.moveaxis(cells, -1, 0)
+    return y << 20 | z << 10 | x
+
+
+def cells_of_places(places: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n 3"]:
+    """And back."""
+    return np.stack([places & 1023, places >> 20, places >> 10 & 1023], -1)
+
+
 def corners_in_order(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3 3"]:
-    """Canonical corners of faces of vertices (y << 20 | z << 10 | x)."""
-    return _corners(_sorted(faces))
+    """Canonical corners of faces of vertices, which are places."""
+    return cells_of_places(_sorted(faces))
 
 
 def _sorted(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
@@ -101,7 +111,3 @@ def _sorted(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
     # Two sorts, of which the second keeps the first's order: three numbers of 30 bits do not fit into one.
     order = np.argsort(third, kind="stable")
     return faces[order[np.argsort((first << 30 | second)[order], kind="stable")]]
-
-
-def _corners(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3 3"]:
-    return np.stack([faces & 1023, faces >> 20, faces >> 10 & 1023], -1)

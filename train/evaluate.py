@@ -36,12 +36,11 @@ from meshgpt.protocols import METRICS
 from meshgpt.report import write_report
 from meshgpt.scores import PAIR_METRICS, Scored, problem, scores, summarise
 from meshgpt.shape_sets import set_scores
-from meshgpt.tables import table
+from meshgpt.tables import table, wide_console
 
 from .methods import CLOUD_POINTS, MODEL, Method, Task, file_stem, method, unmatched
-from .sources import MeshSet, read_parquet, split
+from .sources import MeshSet, evenly, read_parquet, split
 
-WIDE = 160
 PACKAGES = ("meshgpt", "torch", "numpy", "scipy", "open3d", "trimesh")
 
 
@@ -76,8 +75,6 @@ class EvaluateOptions:
 
 def run(options: EvaluateOptions) -> Evaluation:
     """Measure what is not measured yet, write metrics.json and report.html, print the table. ValueError where options do not fit."""
-    from rich.console import Console
-
     _check(options)
     out, meshes = Path(options.out), _meshes(options)
     _claim(out, options)
@@ -89,9 +86,7 @@ def run(options: EvaluateOptions) -> Evaluation:
     with whole_file(out / "metrics.json") as part:
         part.write_text(json.dumps(_finite(evaluation), indent=1, allow_nan=False) + "\n")
     write_report(_finite(evaluation), Kept(out, meshes, options.seed), out / "report.html", pictures=options.pictures)
-    console = Console()
-    # A file or a pipe has no width, and a table cut at 80 columns tells little.
-    (console if console.is_terminal else Console(width=WIDE)).print(table(_finite(evaluation)))
+    wide_console().print(table(_finite(evaluation)))
     for line in _unmatched_lines(options, meshes):
         print(line)
     return evaluation
@@ -114,7 +109,7 @@ def _meshes(options: EvaluateOptions) -> MeshSet:
 
 def spread(meshes: MeshSet, count: int) -> MeshSet:
     """`count` of the meshes, evenly over the set."""
-    return meshes if len(meshes) <= count else meshes.subset(np.linspace(0, len(meshes) - 1, count).round().astype(int).tolist())
+    return meshes if len(meshes) <= count else meshes.subset(evenly(len(meshes), count))
 
 
 def _claim(out: Path, options: EvaluateOptions) -> None:

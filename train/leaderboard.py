@@ -20,16 +20,16 @@ from meshgpt.face_order import save_orders
 from meshgpt.files import whole_file
 from meshgpt.mesh import BINS, Fit, Mesh, corners_of
 from meshgpt.model import read_tokenizer
+from meshgpt.tables import wide_console
 from meshgpt.tokenizer import TOKENIZERS, MeshTokenizer
 from meshgpt.tokenizer_metrics import RoundTrip, round_trip, summary
 from meshgpt.tokenizer_tables import Measured, Tokenizer, by_faces, leaderboard
 
-from .sources import count, entries
+from .sources import count, entries, evenly
 
 LEARNED = "vqvae"
 RANGES = (1, 100, 300, 1000, 3000, 6000)  # the least faces of each
 SHOWN_FACES = 800  # at most, of the mesh in the picture
-WIDE = 160
 KEPT = 10  # sentences about failures
 
 
@@ -55,8 +55,6 @@ class TokenizeOptions:
 
 def run(options: TokenizeOptions) -> dict[str, Any]:
     """Measure, print the tables, write what was asked for. ValueError or FileNotFoundError where options or the source do not fit."""
-    from rich.console import Console
-
     tokenizers = _tokenizers(options)
     _check_place(options.out, ".json")
     _check_place(options.show, ".png")
@@ -64,9 +62,7 @@ def run(options: TokenizeOptions) -> dict[str, Any]:
     if options.out:
         with whole_file(Path(options.out)) as part:
             part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
-    console = Console()
-    # A file or a pipe has no width, and a table cut at 80 columns tells little.
-    console = console if console.is_terminal else Console(width=WIDE)
+    console = wide_console()
     title = f"{results['meshes']:,} mesh{'es' * (results['meshes'] != 1)}, {results['faces']:,} faces, {options.bins} bins"
     console.print(leaderboard(results["tokenizers"], title))
     console.print(by_faces(results["tokenizers"]))
@@ -110,7 +106,7 @@ def _check_place(name: str, ending: str) -> None:
 def _meshes(options: TokenizeOptions, skipped: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Ids and canonical corners; meshes without any are told in `skipped`."""
     total = count(options.source)
-    chosen = range(total) if not options.limit else set(np.linspace(0, total - 1, min(options.limit, total)).round().astype(int).tolist())
+    chosen = set(evenly(total, options.limit or total))
     for index, entry in enumerate(entries(options.source)):
         if index not in chosen:
             continue

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from meshgpt.tokenizer.gates import GatesTokenizer
+from meshgpt.tokenizer.walk import cells_of_places, places_of_cells
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ def astray(
     steps, _ = tokenizer.places_of(ids)
     drawn = np.flatnonzero(steps >= 0)
     places, first, which = np.unique(steps[drawn], return_index=True, return_inverse=True)
-    cells = np.stack([places >> 20, places >> 10 & 1023, places & 1023], 1)
     sizes = np.minimum(rng.uniform(0, how.reach), how.of_edge * _shortest_edges(tokenizer.decode(ids), places))
-    moved = _apart(places, (cells + rng.normal(0, 1, cells.shape) * sizes[:, None]).round().clip(0, tokenizer.bins - 1).astype(np.int32))
+    # Drawn in the order y, z, x.
+    moves = np.roll(rng.normal(0, 1, (len(places), 3)), 1, 1) * sizes[:, None]
+    moved = _apart(places, (cells_of_places(places) + moves).round().clip(0, tokenizer.bins - 1).astype(np.int32))
     taken, written = steps.copy(), steps.copy()
     taken[drawn] = written[drawn] = moved[which]
     written[drawn[first]] = places
@@ -43,8 +45,7 @@ def astray(
 
 def _shortest_edges(corners: Int[np.ndarray, "f 3 3"], places: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Of the edges at each place, in bins."""
-    x, y, z = np.moveaxis(corners.astype(np.int64), 2, 0)
-    at = np.searchsorted(places, y << 20 | z << 10 | x)
+    at = np.searchsorted(places, places_of_cells(corners))
     lengths = np.linalg.norm(corners - np.roll(corners, -1, 1), axis=2)
     shortest = np.full(len(places), np.inf)
     np.minimum.at(shortest, at, lengths)
@@ -54,6 +55,6 @@ def _shortest_edges(corners: Int[np.ndarray, "f 3 3"], places: Int[np.ndarray, "
 
 def _apart(places: Int[np.ndarray, "n"], cells: Int[np.ndarray, "n 3"]) -> Int[np.ndarray, "n"]:
     """Vertices that would come to lie on one another, or where another one was, stay where they are."""
-    moved = cells[:, 0] << 20 | cells[:, 1] << 10 | cells[:, 2]
+    moved = places_of_cells(cells)
     _, which, counts = np.unique(moved, return_inverse=True, return_counts=True)
     return np.where((counts[which] > 1) | np.isin(moved, places), places, moved)

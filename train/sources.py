@@ -110,6 +110,11 @@ class MeshSet:
         )
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """`count` of the numbers 0 .. total - 1, from the first to the last; all, where there are no more."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 def read_parquet(place: str | Path) -> MeshSet:
     """All meshes of a parquet file, or of the parquet files in a folder in the order of their names.
 

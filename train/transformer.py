@@ -125,10 +125,9 @@ def run(options: TransformerOptions) -> dict[str, float]:
 def trained_network(place: str, tokenizer: MeshTokenizer) -> StepModel | GateModel:
     """The network of a trained model; ValueError where it writes another tokenizer's steps."""
     trained = MeshGPT.from_pretrained(place, device="cpu")
-    if describe(trained.tokenizer)["name"] != describe(tokenizer)["name"]:
-        raise ValueError(
-            f"{place} writes {describe(trained.tokenizer)['name']} and not {describe(tokenizer)['name']}; pass its --tokenizer"
-        )
+    own, wanted = (describe(one)["name"] for one in (trained.tokenizer, tokenizer))
+    if own != wanted:
+        raise ValueError(f"{place} writes {own} and not {wanted}; pass its --tokenizer")
     return trained.network.train()
 
 
