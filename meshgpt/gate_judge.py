@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import Coverage, Weights
 from meshgpt.generate import Verdict
-from meshgpt.judge import drawn
+from meshgpt.judge import PLANNED, drawn
 from meshgpt.mesh import in_bins, to_unit
 from meshgpt.tokenizer.gates import GatesTokenizer
 from meshgpt.tokenizer.interface import Steering
@@ -34,6 +34,8 @@ FINE, PRECISE = 0.1, 0.8
 ROUNDS = 3
 # The mesh is whole when as little of the cloud is open; so many faces of their own in a row may cover less than that share of it.
 REST, CRUMB, IDLE = 0.01, 0.001, 6
+# So many faces are left at least, as far as gains are measured by them.
+LAST = 40
 
 
 class GateJudge:
@@ -43,7 +45,7 @@ class GateJudge:
         from meshgpt.tokenizer.gate_kernels import beginning
 
         self.coverage, self.tokenizer = coverage, tokenizer
-        self.walk, self.left = beginning(tokenizer.bins, faces + 1), faces
+        self.walk, self.left = beginning(tokenizer.bins, faces + 1), min(faces, PLANNED)
         # What was weighed in this step, by place.
         self.weighed: dict[int, tuple[float, ...]] = {}
         self.rounds = self.idle = 0
@@ -119,7 +121,7 @@ class GateJudge:
         from meshgpt.tokenizer.gate_kernels import closed_by
 
         closed = np.array([closed_by(self.walk, place) for place in places.tolist()])
-        gains = weights.gain * max(self.left, 1) / max(self.coverage.rest, REST)
+        gains = weights.gain * max(self.left, LAST) / max(self.coverage.rest, REST)
         return np.where(closed > 0, np.maximum(gains, 1.0), gains), closed
 
     def _corners(self) -> Float[np.ndarray, "2 3"]:

@@ -36,7 +36,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
-    max_faces: int = 400
+    max_faces: int = 800
     min_faces: int = 1
     edges: Literal["manifold", "any"] = "manifold"
     bounds: Literal["cloud", "none"] = "cloud"

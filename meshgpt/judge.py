@@ -35,6 +35,8 @@ PRECISE, MISSED = 0.7, 2.0
 ROUNDS = 3
 # So many faces on one first corner may cover nothing new; so many first corners may be passed over before the floor rises.
 IDLE, PASSES = 4, 3
+# So many faces are planned for a mesh, or fewer, where the limit is lower: a higher limit alone does not make faces smaller.
+PLANNED = 400
 # A face must gain this share of what each face that is left would have to, for the whole cloud to be covered.
 PACE = 0.25
 # So often in a row the floor may rise without a face: longer tries no model that knows what it does.
@@ -58,7 +60,7 @@ class CloudJudge:
         bins: int,
         faces: int,
     ) -> None:
-        self.coverage, self.corners, self.spell, self.bins, self.left = coverage, corners, spell, bins, faces
+        self.coverage, self.corners, self.spell, self.bins, self.left = coverage, corners, spell, bins, min(faces, PLANNED)
         self.passed: set[tuple[int, ...]] = set()
         self.idle: dict[tuple[int, ...], int] = {}
         self.ways: list[Weights] = []

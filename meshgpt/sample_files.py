@@ -96,7 +96,7 @@ class SampleOptions:
     tries: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 32; of published models 1)")] = None
     """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
     it. Fewer are faster; 1 leaves all to the model."""
-    max_faces: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 400; of published models 800 or 1600)")] = None
+    max_faces: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 800; of published models 800 or 1600)")] = None
     """The mesh is cut off there."""
     min_faces: int = 1
     """The mesh does not end before."""
