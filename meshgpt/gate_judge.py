@@ -22,7 +22,7 @@ from meshgpt.tokenizer.interface import Steering
 from meshgpt.tokenizer.walk import cells_of_places
 
 # How much a share that is off the surface or on other faces counts, a bin off the surface's planes, and (the logarithm of) a gain.
-STRICTNESS, PRECISION, GREED = 40.0, 4.0, 2.0
+STRICTNESS, PRECISION, GREED = 40.0, 4.0, 3.0
 # Gains are measured by what each face that is left would have to gain for all to be covered; one of nothing counts like this one.
 LEAST_GAIN = 0.01
 # What it costs to leave a gate without a face, and more so where the cloud goes on; what closing one is worth; and how wrong a face
@@ -32,8 +32,9 @@ WRONG, MISSED = 0.35, 2.5
 # As little may be wrong that no more ways are asked for.
 FINE, PRECISE = 0.1, 0.8
 ROUNDS = 3
-# The mesh is whole when as little of the cloud is open; so many faces of their own in a row may cover less than that share of it.
-REST, CRUMB, IDLE = 0.01, 0.001, 6
+# The mesh is whole when as little of the cloud is open; so many faces of their own in a row may cover less than that share of it,
+# and more of them, where more than so much is open.
+REST, CRUMB, IDLE, MUCH = 0.01, 0.001, 6, 0.05
 # So many faces are left at least, as far as gains are measured by them.
 LAST = 40
 
@@ -65,7 +66,7 @@ class GateJudge:
 
     @property
     def whole(self) -> bool:
-        return self.stage == 1 and (self.coverage.rest <= REST or self.idle >= IDLE)
+        return self.stage == 1 and (self.coverage.rest <= REST or self.idle >= IDLE * max(1.0, self.coverage.rest / MUCH))
 
     def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         return np.ones(len(ids), dtype=bool)
