@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import sys
 
 
 def sentence(error: BaseException) -> str | None:
@@ -22,3 +23,8 @@ def _raised_by_us(error: BaseException) -> bool:
     if at is None or at.tb_frame.f_globals.get("__name__", "").split(".")[0] != "meshgpt":
         return False
     return isinstance(error, ImportError) or dis.opname[at.tb_frame.f_code.co_code[at.tb_lasti]] == "RAISE_VARARGS"
+
+
+def say(text: str) -> None:
+    """A sentence for the user, beside what a command prints."""
+    print(f"meshgpt: {text}", file=sys.stderr)

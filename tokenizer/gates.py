@@ -27,7 +27,7 @@ from meshgpt.mesh import BINS
 
 from .checks import check_bins, check_corners, check_width
 from .gate_grammar import GateGrammar, Ground
-from .interface import Grammar
+from .interface import UNLIMITED, Grammar
 from .walk import WRONGS, corners_in_order
 
 LEVELS = 3
@@ -124,7 +124,7 @@ class GatesTokenizer:
         places = cells[:, 1] << 20 | cells[:, 2] << 10 | cells[:, 0]
         return np.where(skipped, -1, places)[:count].astype(np.int32), count
 
-    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = 1 << 20) -> Grammar:
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
         """With the `points` of a cloud (in the cube) vertices stay on it."""
         ground = None if points is None else Ground.around(points, self.sides, self.bins)
         return GateGrammar(self.bins, self.sides, manifold, ground, faces)
