@@ -11,7 +11,7 @@ b  rows      t  steps      w  slots, s  slots now      d  width of the model    
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,9 +55,10 @@ class Places(NamedTuple):
     def select(self, rows: Tensor) -> Places:
         return self._replace(rows=self.rows[rows])
 
-    def joined(self, other: Places) -> Places:
-        parts = (torch.cat(pair) for pair in zip(self[:-1], other[:-1], strict=True))
-        return Places(*parts, torch.cat([self.rows, other.rows + len(self.vectors)]))
+    @classmethod
+    def joined(cls, clouds: Sequence[Places], rows: Int[Tensor, "b"]) -> Places:
+        """Of several clouds; `rows` says whose each row is."""
+        return cls(*(torch.cat(parts) for parts in zip(*(cloud[:-1] for cloud in clouds), strict=True)), rows)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ class Standing(NamedTuple):
             self.base[rows], Gate(*(part[rows] for part in self.gate)), self.offers[rows], self.border.select(rows), self.uses[rows]
         )
 
+    def put(self, rows: Tensor, other: Standing) -> None:
+        """Replace rows, in place."""
+        mine = (self.base, *self.gate, self.offers, *self.border, self.uses)
+        theirs = (other.base, *other.gate, other.offers, *other.border, other.uses)
+        for part, new in zip(mine, theirs, strict=True):
+            part[rows] = new
+
 
 class GateEmbedding(nn.Module):
     """The gate, and what is around it, as one vector."""

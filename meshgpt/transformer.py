@@ -92,6 +92,46 @@ class KVCache:
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
 
+class RowCache:
+    """Keys and values of rows that are at different places, each read by itself: a row's numbers do not depend on the others.
+
+    `reading` says which rows the next vectors are for; the caller sets it. A row begins with a copy of what a cache of one row holds.
+    """
+
+    def __init__(self, config: TransformerConfig, rows: int, capacity: int, like: Tensor) -> None:
+        shape = (config.layers, rows, config.heads, capacity, config.dim // config.heads)
+        # Not zeros: memory that no row reaches is never touched.
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.capacity = capacity
+        self.lengths = [0] * rows
+        self.reading = list(range(rows))
+
+    def begin(self, row: int, prefix: KVCache) -> None:
+        """A new row in place of the one that was there."""
+        length = prefix.length
+        self.keys[:, row, :, :length] = prefix.keys[:, 0, :, :length]
+        self.values[:, row, :, :length] = prefix.values[:, 0, :, :length]
+        self.lengths[row] = length
+
+    def attend(
+        self, layer: int, query: Float[Tensor, "b h 1 e"], keys: Float[Tensor, "b h 1 e"], values: Float[Tensor, "b h 1 e"]
+    ) -> Float[Tensor, "b h 1 e"]:
+        """Store what comes now behind what came before in each row, and look it all up; the caller moves the rows once for all layers."""
+        mixed = torch.empty_like(query)
+        for at, row in enumerate(self.reading):
+            end = self.lengths[row] + 1
+            self.keys[layer, row, :, end - 1 : end] = keys[at]
+            self.values[layer, row, :, end - 1 : end] = values[at]
+            known = self.keys[layer, row, None, :, :end], self.values[layer, row, None, :, :end]
+            mixed[at] = functional.scaled_dot_product_attention(query[at, None], *known)[0]
+        return mixed
+
+    def move(self) -> None:
+        for row in self.reading:
+            self.lengths[row] += 1
+
+
 def rotary(positions: Float[Tensor, "t"], width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines, t x width / 2, of rotary positions (Su et al. 2021)."""
     turns = ROTARY_BASE ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
@@ -121,12 +161,14 @@ class Attention(nn.Module):
         x: Float[Tensor, "b t d"],
         turn: tuple[Tensor, Tensor],
         mask: Bool[Tensor, "b 1 t s"] | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | RowCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "b t d"]:
         query, key, value = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.rotary:
             query, key = rotate(self.query_norm(query), turn), rotate(self.key_norm(key), turn)
+        if isinstance(cache, RowCache):
+            return self.out(cache.attend(layer, query, key, value).transpose(1, 2).flatten(2))
         if cache is not None:
             key, value = cache.extend(layer, key, value)
         causal = self.causal and mask is None and query.shape[2] > 1
@@ -172,7 +214,7 @@ class Block(nn.Module):
         self.mlp_norm = norm_of(config.built, config.dim)
         self.mlp = mlp_of(config.built, config.dim, config.hidden)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | RowCache | None, layer: int) -> Tensor:
         if self.post_norm:
             x = self.attention_norm(x + self.attention(x, turn, mask, cache, layer))
             return self.mlp_norm(x + self.mlp(x))
@@ -201,9 +243,11 @@ class Transformer(nn.Module):
                 nn.init.normal_(weight, std=0.7 / (weight.shape[1] * depth) ** 0.5)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], cache: KVCache | None = None, keep: Bool[Tensor, "b s"] | None = None
+        self, x: Float[Tensor, "b t d"], cache: KVCache | RowCache | None = None, keep: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "b t d"]:
         """`keep` says which positions so far (those of the cache included) are real; without it all are."""
+        if isinstance(cache, RowCache):
+            return self._step(x, cache)
         past = cache.length if cache is not None else 0
         width = self.config.dim // self.config.heads
         turn = rotary(torch.arange(past, past + x.shape[1], device=x.device, dtype=torch.float32), width)
@@ -222,6 +266,20 @@ class Transformer(nn.Module):
             x = block(x, turn, mask, cache, layer)
         if cache is not None:
             cache.length += x.shape[1]
+        return self.norm(x)
+
+    def _step(self, x: Float[Tensor, "b 1 d"], cache: RowCache) -> Float[Tensor, "b 1 d"]:
+        """One position more of each row that the cache reads, wherever these are. ValueError where a row is full."""
+        longest = max(cache.lengths[row] for row in cache.reading) + 1
+        if longest > cache.capacity:
+            raise ValueError(f"{longest} positions do not fit a cache made for {cache.capacity}; make it larger")
+        at = torch.tensor([cache.lengths[row] for row in cache.reading], device=x.device)
+        if self.config.positions:
+            x = x + self.positions(at)[:, None]
+        cos, sin = rotary(at.float(), self.config.dim // self.config.heads)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, (cos[:, None, None], sin[:, None, None]), None, cache, layer)
+        cache.move()
         return self.norm(x)
 
     def _learned(self, x: Float[Tensor, "b t d"], keep: Bool[Tensor, "b s"] | None, past: int) -> Float[Tensor, "#b t d"]:

@@ -30,7 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "sample": "cli",
     "cli": "*",
-    "sample_files": "cloud files generate mesh mistakes model published_points views",
+    "sample_files": "cloud files generate mesh mistakes model particulars published_points sample_places views",
+    "sample_places": "files mistakes",
+    "particulars": "files mesh topology",
+    "validity": "mesh",
     "info": "checkpoint convert converted hub model",
     "convert_files": "convert converted hub",
     "mistakes": "",
@@ -98,7 +101,7 @@ MAY_IMPORT = {
     "judge": "coverage generate mesh tokenizer.interface",
     "model": (
         "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "card converted hub loading one_id_model published settle"
+        "card converted hub loading one_id_model published settle validity"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
@@ -146,7 +149,7 @@ MAY_IMPORT = {
     "tokenizer.walk": (
         "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels"
     ),
-    "tokenizer.walk_grammar": "tokenizer.interface tokenizer.walk_words tokenizer.walk_kernels",
+    "tokenizer.walk_grammar": "tokenizer.interface tokenizer.walk_words tokenizer.walk_kernels tokenizer.walk_machine",
     "tokenizer.walk_words": "tokenizer.walk_kernels",
     "tokenizer.walk_kernels": "compiled tokenizer.walk_machine",
     "tokenizer.walk_machine": "compiled",
