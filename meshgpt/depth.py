@@ -11,6 +11,7 @@ b  rows      t  steps      w  slots, s  slots now      d  width of the model    
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -56,9 +57,12 @@ class Places(NamedTuple):
         return self._replace(rows=self.rows[rows])
 
     @classmethod
-    def joined(cls, clouds: Sequence[Places], rows: Int[Tensor, "b"]) -> Places:
-        """Of several clouds; `rows` says whose each row is."""
-        return cls(*(torch.cat(parts) for parts in zip(*(cloud[:-1] for cloud in clouds), strict=True)), rows)
+    def gathered(cls, places: Sequence[Places]) -> Places:
+        """Rows, one below the other; what is large is not repeated where it is the same."""
+        kinds = {id(one.vectors): one for one in places}
+        starts = dict(zip(kinds, itertools.accumulate((len(kind.vectors) for kind in kinds.values()), initial=0), strict=False))
+        shared = (torch.cat(parts) for parts in zip(*(kind[:-1] for kind in kinds.values()), strict=True))
+        return cls(*shared, torch.cat([one.rows + starts[id(one.vectors)] for one in places]))
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,8 @@ def in_step(network: Network, tasks: Sequence[Task], sampling: Sampling) -> Iter
 
 def write(network: Network, tasks: Iterable[Task], sampling: Sampling, rows: int) -> Iterator[list[Written]]:
     """Write every task, up to `rows` at the same time: one that is done makes room for the next. Yields a step of all that are being
-    written. What a task becomes depends on nothing but the task, as far as the network's products do not depend on the number of rows."""
+    written. What a task becomes depends on nothing but the task: of judged ones to the last bit where the network's large products do not
+    depend on the number of rows (see precision.py); of others as far as last bits decide nothing."""
     waiting = enumerate(tasks)
     first = list(itertools.islice(waiting, rows))
     if not first:
@@ -371,6 +372,7 @@ class _Writer:
         self.sampling, self.places = sampling, len(tasks)
         self.width, self.spell, self.end = network.config.width, network.config.spell, network.end
         self.guided = tasks[0].blank is not None and sampling.guidance != 1
+        self.judged = tasks[0].judge is not None
         seen = [task.seen for task in tasks] + ([task.blank for task in tasks] if self.guided else [])
         self.writing = network.writing(seen, max(task.grammar.most_steps(sampling.max_faces) for task in tasks))
 
@@ -386,11 +388,15 @@ class _Writer:
         self, starts: Sequence[_Way], legal: Bool[np.ndarray, "n ids"], which: Int[np.ndarray, "o"], uniform: Float[np.ndarray, "o"]
     ) -> Int[np.ndarray, "o"]:
         """The next id of each way, which goes on from `which` of the starts."""
-        logits = self._logits(torch.tensor([way.row.place for way in starts]), torch.tensor([way.ids for way in starts], dtype=torch.long))
+        # Small products differ in their last bits with the number of ways; so the ways of judged meshes are asked about mesh by mesh.
+        meshes = [[*starts]] if not self.judged else [[*its] for _, its in itertools.groupby(starts, lambda way: way.row.place)]
+        logits = torch.cat([self._logits(ways) for ways in meshes])
         legal = torch.from_numpy(legal[:, : logits.shape[1]])
         return pick(logits, legal, torch.from_numpy(which), torch.from_numpy(uniform), self.sampling).numpy()
 
-    def _logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
+    def _logits(self, ways: Sequence[_Way]) -> Float[Tensor, "n ids"]:
+        rows = torch.tensor([way.row.place for way in ways])
+        opened = torch.tensor([way.ids for way in ways], dtype=torch.long)
         if self.guided:
             rows, opened = torch.cat([rows, rows + self.places]), torch.cat([opened, opened])
         logits = self.writing.logits(rows.to(self.writing.device), opened.to(self.writing.device)).cpu()

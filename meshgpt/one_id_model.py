@@ -175,7 +175,9 @@ class OneIdModel(nn.Module):
         roles, cache.since = self.role_of(ids[:, None], cache.since)
         return self.body(self._embedded(ids[:, None], roles), cache)
 
-    def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b 0"], memory: None, shape: Shape) -> Float[Tensor, "b ids"]:
+    def slot_logits(
+        self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b 0"], memory: None, shape: Shape | None
+    ) -> Float[Tensor, "b ids"]:
         return self.head(hidden)[:, 0].float()
 
     def writing(self, shape: Shape | Sequence[Shape], steps: int) -> WritingIds:

@@ -81,6 +81,8 @@ class Published:
         """For meshes of so many faces; as released, of any."""
         if self.as_released:
             return Anything(self.tokenizer.vocab + SPECIALS + 1, self.steps(most))
+        if isinstance(self.tokenizer, FaceCodesTokenizer):
+            most = min(most, self.most_faces)  # it has no places for more
         return Limited(self.tokenizer.grammar(faces=most), least, most, self.room)
 
     def faces_in(self, ids: Int[np.ndarray, "n"]) -> int:

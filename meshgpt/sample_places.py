@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from meshgpt.files import MESH_ENDINGS, POINT_ENDINGS, WRITTEN_ENDINGS
 from meshgpt.mistakes import say
 
 
+@runtime_checkable
 class Wanted(Protocol):
     """What the user says of places."""
 

@@ -80,15 +80,11 @@ class Seen:
 
     @classmethod
     def gathered(cls, rows: Sequence[Seen]) -> Seen:
-        """Single rows, one below the other; rows that are the same object share what is large."""
-        kinds = list({id(row): row for row in rows}.values())
-        number = {id(kind): at for at, kind in enumerate(kinds)}
+        """Single rows, one below the other."""
         prefix = Condition(*(torch.cat(parts) for parts in zip(*(row.prefix for row in rows), strict=True)))
         field = None if rows[0].field is None else torch.cat([row.field for row in rows])
-        if rows[0].places is None:
-            return cls(prefix, None, field)
-        owners = torch.cat([row.places.rows + number[id(row)] for row in rows])
-        return cls(prefix, Places.joined([kind.places for kind in kinds], owners), field)
+        places = None if rows[0].places is None else Places.gathered([row.places for row in rows])
+        return cls(prefix, places, field)
 
 
 def seen_places(

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ BINS = 16
 MANY = 10_000
 NAMES = [*(name for name in TOKENIZERS if name != "draco"), "MeshAnything", "MeshAnythingV2"]
 EXACT = [name for name in NAMES if name not in ("vqvae", "MeshAnything")]
+FILES = ["obj", "meshopt"]
 BY_ID = ["gates"]  # manifold edges are held while ids are written
 
 
@@ -50,7 +52,8 @@ def untrained(tiny_network, tiny_vqvae, tmp_path, monkeypatch):
     def make(name: str) -> MeshGPT:
         if name in ("MeshAnything", "MeshAnythingV2"):
             monkeypatch.setenv("MESHGPT_CACHE", str(tmp_path / "cache"))
-            return MeshGPT.from_pretrained((TinyV1 if name == "MeshAnything" else TinyV2)().write(tmp_path / name))
+            with pytest.warns(UserWarning, match="non-commercial"):
+                return MeshGPT.from_pretrained((TinyV1 if name == "MeshAnything" else TinyV2)().write(tmp_path / name))
         tokenizer = tiny_vqvae if name == "vqvae" else TOKENIZERS[name](BINS)
         return MeshGPT(tokenizer, tiny_network(tokenizer))
 
@@ -105,6 +108,7 @@ def of_sample(model: MeshGPT, name: str, ids: np.ndarray, points: np.ndarray, sa
     wrong = faults(mesh)
     if name in EXACT:  # flat is not degenerate: three corners on a line are three corners
         wrong |= Counter({kind: faults(said)[kind] for kind in ("degenerate", "repeated")})
+    if name in EXACT and name not in FILES:  # their vertices come first, and may be too few for as many faces
         found += Counter(too_few=int(len(said.faces) < sampling.min_faces))
     if name in BY_ID:
         wrong |= Counter(crowded=faults(said)["crowded"])
@@ -113,20 +117,20 @@ def of_sample(model: MeshGPT, name: str, ids: np.ndarray, points: np.ndarray, sa
 
 
 def all_is_well(found: Counter, count: int) -> None:
-    assert found["faces"] > count, "there should be something to look at"
+    assert found["faces"] >= count, "there should be something to look at"
     assert {kind: number for kind, number in found.items() if kind != "faces"} == {"samples": count, "endless": 0}
 
 
 def few(name: str) -> int:
     """Faces: files are long."""
-    return 3 if name in ("obj", "meshopt") else 8
+    return 3 if name in FILES else 8
 
 
 @pytest.mark.parametrize("edges", ["manifold", "any"])
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_of_untrained_models_are_sound(untrained, cloud, name, edges):
     sampling = Sampling(1.5, min_faces=2, max_faces=few(name), edges=edges, bounds="none", tries=1)
-    count = 6 if name in ("obj", "meshopt") else 25
+    count = 6 if name in FILES else 25
     all_is_well(promised(untrained(name), name, cloud, count, sampling), count)
 
 
@@ -155,7 +159,7 @@ def test_a_thousand_samples_leave_no_memory_behind(untrained, cloud):
     assert resident() - before < 8 * 2**20
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("obj", "meshopt")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FILES])
 def test_as_many_faces_as_are_asked_for(untrained, cloud, name):
     """Faces, not steps, of every tokenizer."""
     model, counted = untrained(name), set()
@@ -187,8 +191,10 @@ def test_rows_that_come_and_go_change_nothing(untrained, surface, name, guidance
     points = surface(2, 128).double().numpy()
     shown = [model.look(Cloud(one[:, :3], one[:, 3:]), sampling=sampling) for one in points]
     shown, seeds = [shown[number % 2] for number in range(7)], [3, 1, 4, 1, 5, 9, 2]
+    if name != "MeshAnythingV2":
+        shown = [replace(one, grammar=model.tokenizer.grammar(faces=2 + number % 4)) for number, one in enumerate(shown)]
     together = written_ids(model, shown, seeds, sampling, 3)
-    assert len({len(ids) for ids in together}) > 1 or name in ("coords", "vqvae"), "rows should end at different times"
+    assert len({len(ids) for ids in together}) > 1 or name == "MeshAnythingV2", "rows should end at different times"
     assert written_ids(model, shown[::-1], seeds[::-1], sampling, 2) == together[::-1]
     for number, ids in enumerate(together):
         assert written_ids(model, [shown[number]], [seeds[number]], sampling, 1) == [ids]
@@ -208,16 +214,23 @@ def test_the_shipped_model_says_the_same_to_the_last_bit_in_any_batch():
         ((_, alone),) = model.written([(what, seed)], sampling)
         np.testing.assert_array_equal(alone.mesh.vertices, together[number].mesh.vertices)
         np.testing.assert_array_equal(alone.mesh.faces, together[number].mesh.faces)
-    seen = type(shown[0].seen).gathered([shown[0].seen, shown[1].seen, shown[0].seen])
-    with torch.inference_mode():
-        rows = torch.arange(3)
-        many, one = model.network.writing(seen, 4), model.network.writing(shown[1].seen, 4)
-        for ids in ([8, 9, 10], [11, 12, 13]):
-            for slot in range(3):
-                opened = torch.tensor([ids[:slot]] * 3, dtype=torch.long).view(3, slot)
-                assert torch.equal(many.logits(rows, opened)[1:2], one.logits(rows[:1], opened[:1]))
-            many.take(torch.tensor([ids] * 3))
-            one.take(torch.tensor([ids]))
+
+
+@pytest.mark.parametrize("place", [None, "vqvae"])
+@torch.inference_mode()
+def test_what_a_row_reads_is_its_own_to_the_last_bit(place):
+    model = MeshGPT.from_pretrained(place and ROOT / "meshgpt" / "pretrained" / place, device="cpu")
+    if torch.backends.mkldnn.matmul.fp32_precision != "bf16":
+        pytest.skip("this CPU's float32 products depend on the number of rows")
+    seen = [model.look(read_points(ROOT / "examples" / name)).seen for name in ("couch.ply", "tent.glb")]
+    many, one = model.network.writing([seen[0], seen[1]] * 4, 4), model.network.writing([seen[1]], 4)
+    ids = np.random.default_rng(0).integers(0, 50, (8, model.tokenizer.width + 2))
+    many.take(torch.from_numpy(ids[:, 2:]))
+    one.take(torch.from_numpy(ids[1:2, 2:]))
+    many.take(torch.from_numpy(ids[[1, 4], 2:]), [1, 4])
+    one.take(torch.from_numpy(ids[1:2, 2:]))
+    opened = torch.from_numpy(ids[:5, :2])
+    assert torch.equal(many.logits(torch.full((5,), 1), opened), one.logits(torch.zeros(5, dtype=torch.long), opened))
 
 
 # Mending what was decoded

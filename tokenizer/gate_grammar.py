@@ -140,7 +140,7 @@ class GateGrammar:
         return GateState(walk, (*state.steps, place), (), Steering(), {})
 
     def steered(self, state: GateState, steering: Steering) -> GateState:
-        return state._replace(steering=steering)
+        return state._replace(steering=steering, found={})
 
     def faces(self, state: GateState) -> int:
         return state.faces
@@ -157,7 +157,7 @@ class GateGrammar:
         if not on.any() and (level or state.stage):
             on = free
         if state.stage == 1 and state.steering.spots is not None and len(state.steering.spots):
-            near = on & self._near(state.steering, level, block)
+            near = on & self._near(state, level, block)
             on = near if near.any() else on
         return np.flatnonzero(on)
 
@@ -175,6 +175,8 @@ class GateGrammar:
     def _ways(self, level: int, block: tuple[int, int, int]) -> Int[np.ndarray, "v"]:
         """How many bins each id leads to."""
         side, size = self.sides[level], bins_of_block(self.sides, level)
+        if self.bins == math.prod(self.sides):
+            return np.full(side**3, size**3)
         y, z, x = ((self.bins - (at * side + np.arange(side)) * size).clip(0, size) for at in block)
         return (y[:, None, None] * z[:, None] * x).reshape(-1)
 
@@ -200,12 +202,23 @@ class GateGrammar:
         used_up = [place for place in places_of_cells(cells).tolist() if placeable(state.walk, place) != FINE]
         return np.union1d(places, np.array(used_up, dtype=np.int32))
 
-    def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
-        """Which ids lead to within the steering's reach of its spots (bins) on each axis."""
+    def _near(self, state: GateState, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
+        """Which ids lead to within the steering's reach of its spots on each axis."""
+        if "near" not in state.found:
+            state.found["near"] = _around(state.steering)
         side, size = self.sides[level], bins_of_block(self.sides, level)
-        around = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach / size) + 1)
-        steps = np.stack(np.meshgrid(around, around, around, indexing="ij"), -1).reshape(-1, 3)
-        x, y, z = np.moveaxis((steering.spots[:, None] + steps).round().astype(int) // size, 2, 0)
+        x, y, z = (state.found["near"] // size).T
         y, z, x = (axis - at * side for axis, at in zip((y, z, x), block, strict=True))
         inside = (np.minimum(np.minimum(y, z), x) >= 0) & (np.maximum(np.maximum(y, z), x) < side)
         return np.bincount(((y * side + z) * side + x)[inside], minlength=side**3) > 0
+
+
+def _around(steering: Steering) -> Int[np.ndarray, "n 3"]:
+    """The bins within the steering's reach of its spots on each axis; each at least once."""
+    along = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach) + 1)
+    steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1).reshape(-1, 3)
+    bins = (steering.spots[:, None] + steps).round().astype(np.int64).reshape(-1, 3)
+    low = bins.min(0)
+    width = bins.max(0) - low + 1
+    flat = np.unique(np.ravel_multi_index(tuple((bins - low).T), tuple(width)))
+    return np.stack(np.unravel_index(flat, tuple(width)), 1) + low
