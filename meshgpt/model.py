@@ -23,6 +23,7 @@ from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.converted import at
 from meshgpt.coverage import Coverage
+from meshgpt.denoise import smoothed, without_floating
 from meshgpt.gate_judge import GateJudge
 from meshgpt.generate import Judge, Network, Sampling, generate
 from meshgpt.judge import CloudJudge
@@ -36,6 +37,7 @@ from meshgpt.published import Published
 from meshgpt.steps import Seen
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
+from meshgpt.upsample import spacing_of, upsampled
 
 SMALL = 8_192
 KEPT_POINTS = 16_384
@@ -152,16 +154,23 @@ class MeshGPT:
     ) -> list[Sample]:
         """`count` meshes of one cloud, with seeds seed, seed + 1, ...; `progress` hears how many faces the longest has so far."""
         sampling = sampling or self.sampling
-        fit = Fit.of(checked(cloud).positions, up) if self.published is None else self.published.fit(checked(cloud).positions, up)
+        given = checked(cloud)
         # Seeds are for sampling; which points are shown does not depend on them, so that each seed means one mesh.
         oriented = cloud.normals is not None
-        cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
+        thin = thinned(given, KEPT_POINTS, np.random.default_rng(0))
+        known = _with_normals_if_possible(thin) if self.published is not None else _mended(thin)
+        cloud = thinned(upsampled(known), KEPT_POINTS, np.random.default_rng(0)) if oriented and self.published is None else known
+        fit = self._fit(given if cloud.positions is thin.positions else cloud, up)
+        gap = 0.0 if cloud is known else spacing_of(known) / fit.scale
         shown = self.prepare(cloud, fit)
         seeds = list(range(seed, seed + count))
         judged = sampling.tries > 1 and self.tokenizer.spell > 1 and self.tokenizer.width > 1  # a step is vertices
-        judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if judged else []
-        rows = self._rows(self.stream(shown, seeds, sampling, judges, _in_cube(cloud, fit)), len(seeds), progress)
+        judges = [self._judge(cloud, fit, oriented, sampling.max_faces, gap) for _ in seeds] if judged else []
+        rows = self._rows(self.stream(shown, seeds, sampling, judges, _in_cube(known, fit)), len(seeds), progress)
         return [self._sample(row, one, cloud, fit, shown, sampling) for row, one in zip(rows, seeds, strict=True)]
+
+    def _fit(self, cloud: Cloud, up: str) -> Fit:
+        return Fit.of(cloud.positions, up) if self.published is None else self.published.fit(cloud.positions, up)
 
     def _rows(self, steps: Iterator[Int[np.ndarray, "b w"]], count: int, progress: Callable[[int], None]) -> list[Int[np.ndarray, "n w"]]:
         """The steps of each row, up to its end."""
@@ -172,11 +181,11 @@ class MeshGPT:
             progress(number if self.published is None else max(self.published.faces_in(np.array(row).reshape(-1)) for row in rows))
         return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
 
-    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> Judge:
+    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int, gap: float) -> Judge:
         points = _in_cube(thinned(cloud, JUDGED_POINTS, np.random.default_rng(0)), fit)
         if isinstance(self.tokenizer, GatesTokenizer):
-            return GateJudge(Coverage(points, oriented, bottom_up=False), self.tokenizer, faces)
-        coverage = Coverage(points, oriented)
+            return GateJudge(Coverage(points, oriented, bottom_up=False, gap=gap), self.tokenizer, faces)
+        coverage = Coverage(points, oriented, gap=gap)
         return CloudJudge(coverage, self.corners, self.tokenizer.spell, self.tokenizer.bins, faces)
 
     def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
@@ -268,6 +277,11 @@ def without_flat_faces(mesh: Mesh) -> Mesh:
     area = np.linalg.norm(face_normals(mesh.triangles()), axis=1) if len(mesh.faces) else np.zeros(0)
     used, faces = np.unique(mesh.faces[area > 1e-12], return_inverse=True)
     return Mesh(mesh.vertices[used], faces.reshape(-1, 3))
+
+
+def _mended(cloud: Cloud) -> Cloud:
+    """With normals, and without what a scanner adds; the positions of a good cloud stay as they are."""
+    return smoothed(_with_normals_if_possible(without_floating(cloud)))
 
 
 def _with_normals_if_possible(cloud: Cloud) -> Cloud:
