@@ -24,6 +24,7 @@ from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.converted import at
 from meshgpt.coverage import Coverage
+from meshgpt.denoise import smoothed, without_floating
 from meshgpt.gate_judge import GateJudge
 from meshgpt.generate import Judge, Network, Sampling, Task, in_step, write
 from meshgpt.judge import CloudJudge
@@ -38,6 +39,7 @@ from meshgpt.settle import settled
 from meshgpt.steps import Seen
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
+from meshgpt.upsample import spacing_of, upsampled
 from meshgpt.validity import sound
 
 SMALL = 8_192
@@ -67,10 +69,21 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A cloud as a model is shown it: thinned, with normals; where it lies in the cube; what the network sees of it, and of nothing; which
-    ids are legal; and whether its normals were there."""
+    """A cloud as a model is shown it.
+
+    cloud     as it came, thinned
+    known     mended, with normals: what vertices lie on
+    dense     with points in between where there are few, `gap` cube units apart at first (0 where nothing was added)
+    fit       where it lies in the cube
+    points    what the network is shown there; `seen` is what it sees of them, `blank` of nothing
+    grammar   which ids are legal
+    oriented  whether the cloud came with normals
+    """
 
     cloud: Cloud
+    known: Cloud
+    dense: Cloud
+    gap: float
     fit: Fit
     points: Float[np.ndarray, "p 6"]
     seen: Seen | Shape
@@ -236,22 +249,31 @@ class MeshGPT:
     def look(self, cloud: Cloud, up: str = "y", sampling: Sampling | None = None) -> Shown:
         """The cloud as it is shown; ValueError, in one sentence, where it is none."""
         sampling = sampling or self.sampling
-        fit = Fit.of(checked(cloud).positions, up) if self.published is None else self.published.fit(checked(cloud).positions, up)
+        given = checked(cloud)
         # Seeds are for sampling; which points are shown does not depend on them, so that each seed means one mesh.
         oriented = cloud.normals is not None
-        cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
-        points = self.prepare(cloud, fit)
+        thin = thinned(given, KEPT_POINTS, np.random.default_rng(0))
+        ours = self.published is None
+        known = _mended(thin) if ours else _with_normals_if_possible(thin)
+        dense = thinned(upsampled(known), KEPT_POINTS, np.random.default_rng(0)) if oriented and ours else known
+        fit = self._fit(given if dense.positions is thin.positions else dense, up)
+        gap = 0.0 if dense is known else spacing_of(known) / fit.scale
+        points = self.prepare(dense, fit)
         seen, blank = self._see(points, sampling)
-        return Shown(cloud, fit, points, seen, blank, self._grammar(points, _in_cube(cloud, fit), sampling), oriented)
+        grammar = self._grammar(points, _in_cube(known, fit), sampling)
+        return Shown(thin, known, dense, gap, fit, points, seen, blank, grammar, oriented)
+
+    def _fit(self, cloud: Cloud, up: str) -> Fit:
+        return Fit.of(cloud.positions, up) if self.published is None else self.published.fit(cloud.positions, up)
 
     def _judge(self, shown: Shown, sampling: Sampling) -> Judge | None:
         """What chooses among the ways to write a step of one mesh, where a step is vertices."""
         if sampling.tries == 1 or self.tokenizer.spell == 1 or self.tokenizer.width == 1:
             return None
-        points = _in_cube(thinned(shown.cloud, JUDGED_POINTS, np.random.default_rng(0)), shown.fit)
+        points = _in_cube(thinned(shown.dense, JUDGED_POINTS, np.random.default_rng(0)), shown.fit)
         if isinstance(self.tokenizer, GatesTokenizer):
-            return GateJudge(Coverage(points, shown.oriented, bottom_up=False), self.tokenizer, sampling.max_faces)
-        coverage = Coverage(points, shown.oriented)
+            return GateJudge(Coverage(points, shown.oriented, bottom_up=False, gap=shown.gap), self.tokenizer, sampling.max_faces)
+        coverage = Coverage(points, shown.oriented, gap=shown.gap)
         return CloudJudge(coverage, self.corners, self.tokenizer.spell, self.tokenizer.bins, sampling.max_faces)
 
     def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
@@ -295,7 +317,7 @@ class MeshGPT:
         shown = one.shown
         mesh, written = self._mesh_of(ids, shown.points, sampling, ended)
         if sampling.settle == "cloud":
-            mesh = settled(mesh, _in_cube(shown.cloud, shown.fit), shown.oriented)
+            mesh = settled(mesh, _in_cube(shown.known, shown.fit), shown.oriented)
         mesh = Mesh(shown.fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, shown.cloud.positions) if len(mesh.faces) else float("inf")
         seconds = time.monotonic() - one.began
@@ -327,6 +349,11 @@ def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:
     """Normals of zeros where they are not known."""
     normals = np.zeros_like(cloud.positions) if cloud.normals is None else cloud.normals
     return surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
+
+
+def _mended(cloud: Cloud) -> Cloud:
+    """With normals, and without what a scanner adds; the positions of a good cloud stay as they are."""
+    return smoothed(_with_normals_if_possible(without_floating(cloud)))
 
 
 def _with_normals_if_possible(cloud: Cloud) -> Cloud:

@@ -59,6 +59,9 @@ MAY_IMPORT = {
     "face_order": "files mesh tokenizer.interface views",
     "extras": "",
     "dense": "mesh cloud extras",
+    "scans": "mesh cloud dense",
+    "denoise": "cloud",
+    "upsample": "cloud",
     "gallery": "mesh",
     "silence": "",
     "reconstruct": "mesh cloud dense silence",
@@ -100,8 +103,8 @@ MAY_IMPORT = {
     "coverage_kernels": "compiled",
     "judge": "coverage generate mesh tokenizer.interface",
     "model": (
-        "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "card converted hub loading one_id_model published settle validity"
+        "mesh cloud coverage denoise judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
+        "upsample card converted hub loading one_id_model published settle validity"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
@@ -170,9 +173,9 @@ MAY_IMPORT = {
     ),
     "train.publish": "model tokenizer.vqvae",
     "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
-    "train.methods": "baselines cloud dense files gallery generate mesh model train.sources",
+    "train.methods": "baselines cloud dense files gallery generate mesh model scans train.sources",
     "train.evaluate": (
-        "baselines cloud evaluation files gallery generate mesh protocols report scores shape_sets tables train.methods train.sources"
+        "baselines cloud evaluation files gallery generate mesh protocols report scans scores shape_sets tables train.methods train.sources"
     ),
 }
 
