@@ -23,7 +23,7 @@ from meshgpt.gate_geometry import gate_of
 from meshgpt.nearest import distance_field
 from meshgpt.steps import IGNORED, Seen
 from meshgpt.tokenizer.gates import LEVELS, GatesTokenizer
-from meshgpt.transformer import KVCache, Transformer, TransformerConfig
+from meshgpt.transformer import Transformer, TransformerConfig
 
 FIELD = 32
 
@@ -98,11 +98,12 @@ class GateModel(nn.Module):
     ) -> list[Float[Tensor, "b t1"]]:
         seen, border = self.see(surface, drop), borders_along(self.tokenizer, ids, lengths)
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            features = frame_features(border, gate_of(border), seen.field)
+            gate = gate_of(border)
+            features = frame_features(border, gate, seen.field)
         hidden = self._read(ids, features, seen)
         written = functional.pad(ids if written is None else written, (0, 0, 0, 1))
         targets = self._targets(written, lengths)
-        standing = self.decoder.stand(hidden, features, border, self._uses(ids), seen.field)
+        standing = self.decoder.stand(hidden, features, border, gate, self._uses(ids), seen.field)
         slots = (self.decoder(standing, written, seen.places, seen.field, slot) for slot in range(3))
         return [
             functional.cross_entropy(logits.flatten(0, 1), targets[..., slot].flatten(), ignore_index=IGNORED, reduction="none").view(
@@ -159,22 +160,27 @@ class GateWriting:
         self.network, self.seen = network, seen
         prefix = seen.prefix.vectors
         self.rows, self.device = len(prefix), prefix.device
+        self.all = torch.arange(self.rows, device=self.device)
+        self.ready = [network.decoder.ready(slot) for slot in range(LEVELS)]
         self.border = RunningBorder(network.tokenizer, self.rows, faces, self.device)
         self.uses = torch.zeros(self.rows, 1, network.tokenizer.sizes[0], dtype=torch.long, device=self.device)
-        self.cache = KVCache(network.config.body, len(prefix), prefix.shape[1] + 1 + network.most_steps(faces), prefix)
+        self.cache = network.body.cache(len(prefix), prefix.shape[1] + 1 + network.most_steps(faces))
         self.standing = self._read(prefix, network.start.expand(len(prefix), 1, -1))
 
     def _read(self, prefix: Float[Tensor, "b n d"] | None, step: Float[Tensor, "b 1 d"]) -> Standing:
         border, network = self.border.now, self.network
-        features = frame_features(border, gate_of(border), self.seen.field)
+        gate = gate_of(border)
+        features = frame_features(border, gate, self.seen.field)
         step = step + network.embed_gate(features)
         hidden = network.body(step if prefix is None else torch.cat([prefix, step], 1), self.cache)[:, -1:]
-        return network.decoder.stand(hidden, features, border, self.uses, self.seen.field)
+        return network.decoder.stand(hidden, features, border, gate, self.uses, self.seen.field)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids; of slot 0 with SKIP and END where the ids `skip` and `vocab` are."""
-        seen, slot = self.seen.select(rows), opened.shape[1]
-        return self.network.decoder(self.standing.select(rows), opened[:, None], seen.places, seen.field, slot)[:, 0]
+        seen, standing, slot = self.seen, self.standing, opened.shape[1]
+        if not torch.equal(rows, self.all):
+            seen, standing = seen.select(rows), standing.select(rows)
+        return self.network.decoder(standing, opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
 
     def take(self, ids: Int[Tensor, "b 3"]) -> None:
         """Go on behind a step of every row; rows that have ended may hold anything."""

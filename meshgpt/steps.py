@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
-from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
+from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding, chosen
 from meshgpt.memory import Memory, RunningMemory, remember
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
 
@@ -70,8 +70,8 @@ class Seen:
     def select(self, rows: Tensor) -> Seen:
         """Keep (or repeat) rows, in the given order."""
         places = None if self.places is None else self.places.select(rows)
-        field = None if self.field is None else self.field[rows]
-        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places, field)
+        field = None if self.field is None else chosen(self.field, rows)
+        return Seen(Condition(*(chosen(part, rows) for part in self.prefix)), places, field)
 
     def joined(self, other: Seen) -> Seen:
         """The rows of both, one set below the other."""
@@ -144,7 +144,7 @@ class StepModel(nn.Module):
         prefix = seen.prefix.vectors
         if not bool(seen.prefix.keep.all()):
             raise ValueError("the prefix of a generation holds padding; pass conditions of equal length together")
-        cache = KVCache(self.config.body, len(prefix), prefix.shape[1] + 1 + steps, prefix)
+        cache = self.body.cache(len(prefix), prefix.shape[1] + 1 + steps)
         first = torch.cat([prefix, self.start.expand(len(prefix), 1, -1)], 1)
         return cache, self.body(first, cache)[:, -1:]
 
