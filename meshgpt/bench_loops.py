@@ -25,8 +25,10 @@ from meshgpt.generate import OpenRows, Sampling, pick
 from meshgpt.loading import Precision, in_precision
 from meshgpt.mesh import Mesh, corners_of, sample_surface
 from meshgpt.model import MeshGPT
+from meshgpt.precision import best_for
 from meshgpt.steps import Seen, StepModel
 from meshgpt.stopwatch import now, seconds
+from meshgpt.tokenizer import GatesTokenizer
 from meshgpt.transformer import KVCache, TransformerConfig
 
 # Of the corpus (docs/tokenizers.md): a gate that is left without a face is a step, too.
@@ -81,6 +83,7 @@ def large(config: GateModelConfig, body: TransformerConfig) -> GateModel:
     network.to_empty(device="cpu")
     for weight in network.parameters():
         nn.init.uniform_(weight, -0.02, 0.02)
+    network.tokenizer = GatesTokenizer(config.bins)
     network.places.copy_(network.tokenizer.middles)
     return network.eval()
 
@@ -272,7 +275,8 @@ def time_theirs(model: Any, lengths: Sequence[int], count: int, bytes_a_second: 
             noise = (torch.randn(*shape[:2], length - 1, shape[3], device=device) for _ in range(2))
             cache.update(*noise, layer)
         clock, ids = _Clock(device), torch.full((1, length), 5, device=device)
-        model.generate(ids, past_key_values=cache, max_new_tokens=count, min_new_tokens=count, do_sample=False, streamer=clock)
+        with best_for(1):  # as torch is without us
+            model.generate(ids, past_key_values=cache, max_new_tokens=count, min_new_tokens=count, do_sample=False, streamer=clock)
         times.append(statistics.median(np.diff(clock.times)[1:]))
     parameters = sum(weight.numel() for weight in model.parameters())
     bytes_read = (4 * (parameters + 2 * length * config.num_hidden_layers * config.hidden_size) for length in lengths)

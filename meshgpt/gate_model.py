@@ -21,6 +21,7 @@ from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
 from meshgpt.nearest import distance_field
+from meshgpt.precision import best_for
 from meshgpt.steps import IGNORED, Seen
 from meshgpt.tokenizer.gates import LEVELS, GatesTokenizer
 from meshgpt.transformer import Transformer, TransformerConfig
@@ -180,7 +181,8 @@ class GateWriting:
         seen, standing, slot = self.seen, self.standing, opened.shape[1]
         if not torch.equal(rows, self.all):
             seen, standing = seen.select(rows), standing.select(rows)
-        return self.network.decoder(standing, opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
+        with best_for(len(rows)):
+            return self.network.decoder(standing, opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
 
     def take(self, ids: Int[Tensor, "b 3"]) -> None:
         """Go on behind a step of every row; rows that have ended may hold anything."""
@@ -189,4 +191,5 @@ class GateWriting:
         vertex = (ids[:, :1] != self.network.tokenizer.skip).long()
         self.uses = self.uses.scatter_add(2, first[:, None], vertex[:, None]).clamp_(max=USES - 1)
         if self.cache.length < self.cache.capacity:
-            self.standing = self._read(None, self.network._embedded(ids[:, None], self.seen.places))
+            with best_for(self.rows):
+                self.standing = self._read(None, self.network._embedded(ids[:, None], self.seen.places))

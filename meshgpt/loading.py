@@ -21,6 +21,7 @@ from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.one_id_model import OneIdConfig, OneIdModel
+from meshgpt.precision import laid_for_rows
 from meshgpt.steps import StepModel, StepModelConfig
 from meshgpt.tokenizer import GatesTokenizer, build
 from meshgpt.tokenizer.interface import MeshTokenizer
@@ -84,7 +85,7 @@ def in_precision(network: AnyNetwork, precision: Precision, device: str = "cpu")
             network.kind.data = network.kind.data.to(torch.bfloat16)
         else:
             network.body = InBfloat16(network.body)
-    return network
+    return laid_for_rows(network) if device == "cpu" else network
 
 
 def _replace(body: nn.Module, by: type[Int8Linear] | type[PackedLinear]) -> None:

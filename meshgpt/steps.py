@@ -21,6 +21,7 @@ from torch.nn import functional
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
 from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding, chosen
 from meshgpt.memory import Memory, RunningMemory, remember
+from meshgpt.precision import best_for
 from meshgpt.transformer import KVCache, Transformer, TransformerConfig
 
 IGNORED = -100
@@ -189,10 +190,12 @@ class Writing:
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids of the rows' open steps."""
         memory = self.memory.within_step(opened, rows)
-        return self.network.slot_logits(self.hidden[rows], opened, memory, self.seen.select(rows))
+        with best_for(len(rows)):
+            return self.network.slot_logits(self.hidden[rows], opened, memory, self.seen.select(rows))
 
     def take(self, ids: Int[Tensor, "b w"]) -> None:
         """Go on behind a step of every row; rows that have ended may hold anything."""
         self.memory.advance(ids)
         if self.cache.length < self.cache.capacity:
-            self.hidden = self.network.read_step(ids, self.seen, self.cache)
+            with best_for(self.rows):
+                self.hidden = self.network.read_step(ids, self.seen, self.cache)
