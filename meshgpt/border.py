@@ -45,9 +45,6 @@ class Border(NamedTuple):
     def to(self, device: torch.device) -> Border:
         return Border(*(part.to(device) for part in self))
 
-    def select(self, rows: Tensor) -> Border:
-        return Border(*(part[rows] for part in self))
-
 
 def border_of(tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found: Int[np.ndarray, "b t k"]) -> Border:
     """From what the walk says, in places."""

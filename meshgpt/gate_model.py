@@ -22,7 +22,8 @@ from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
 from meshgpt.nearest import distance_field
-from meshgpt.steps import IGNORED, Beginnings, Seen, seen_places
+from meshgpt.precision import best_for
+from meshgpt.steps import IGNORED, Beginnings, Seen, SeenRows, seen_places
 from meshgpt.tokenizer.gates import LEVELS, GatesTokenizer
 from meshgpt.transformer import KVCache, RowCache, Transformer, TransformerConfig
 
@@ -95,11 +96,12 @@ class GateModel(nn.Module):
     ) -> list[Float[Tensor, "b t1"]]:
         seen, border = self.see(surface, drop), borders_along(self.tokenizer, ids, lengths)
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            features = frame_features(border, gate_of(border), seen.field)
+            gate = gate_of(border)
+            features = frame_features(border, gate, seen.field)
         hidden = self._read(ids, features, seen)
         written = functional.pad(ids if written is None else written, (0, 0, 0, 1))
         targets = self._targets(written, lengths)
-        standing = self.decoder.stand(hidden, features, border, self._uses(ids), seen.field)
+        standing = self.decoder.stand(hidden, features, border, gate, self._uses(ids), seen.field)
         slots = (self.decoder(standing, written, seen.places, seen.field, slot) for slot in range(3))
         return [
             functional.cross_entropy(logits.flatten(0, 1), targets[..., slot].flatten(), ignore_index=IGNORED, reduction="none").view(
@@ -150,14 +152,15 @@ class GateWriting:
 
     def __init__(self, network: GateModel, seen: Seen | Sequence[Seen], steps: int) -> None:
         rows = seen.rows() if isinstance(seen, Seen) else list(seen)
-        prefix = rows[0].prefix.vectors
-        self.network, self.conditions, self.steps = network, rows, steps
-        self.rows, self.device = len(rows), prefix.device
+        self.network, self.seen, self.steps = network, SeenRows(rows), steps
+        self.rows, self.device = len(rows), network.start.device
+        self.ready = [network.decoder.ready(slot) for slot in range(LEVELS)]
         self.border = RunningBorder(network.tokenizer, self.rows, steps, self.device)
         self.uses = torch.zeros(self.rows, 1, network.tokenizer.sizes[0], dtype=torch.long, device=self.device)
-        self.cache = RowCache(network.config.body, self.rows, prefix.shape[1] + 1 + steps, prefix)
         self.beginnings = Beginnings(self._begin)
-        self.standing = self.beginnings.of(rows[0])[1].select(torch.zeros(self.rows, dtype=torch.long, device=self.device))
+        prefix, standing = self.beginnings.of(rows[0])
+        self.cache = RowCache(network.config.body, self.rows, prefix.length + steps, prefix.keys)
+        self.standing = standing.copies(self.rows)
         for row, condition in enumerate(rows):
             self.begin(row, condition)
 
@@ -165,10 +168,11 @@ class GateWriting:
         """What is kept of the prefix, and where the first vertex stands."""
         prefix, network = seen.prefix.vectors, self.network
         border, uses = RunningBorder(network.tokenizer, 1, 1, self.device).look([0]), self.uses.new_zeros(1, *self.uses.shape[1:])
-        features = frame_features(border, gate_of(border), seen.field)
-        cache = KVCache(network.config.body, 1, prefix.shape[1] + 1, prefix)
+        gate = gate_of(border)
+        features = frame_features(border, gate, seen.field)
+        cache = network.body.cache(1, prefix.shape[1] + 1)
         hidden = network.body(torch.cat([prefix, network.start.expand(1, 1, -1) + network.embed_gate(features)], 1), cache)[:, -1:]
-        return cache, network.decoder.stand(hidden, features, border, uses, seen.field)
+        return cache, network.decoder.stand(hidden, features, border, gate, uses, seen.field)
 
     def begin(self, row: int, seen: Seen) -> None:
         """A new row in place of the one that was there."""
@@ -177,19 +181,13 @@ class GateWriting:
         self.border.begin(row, self.steps)
         self.uses[row] = 0
         self.standing.put(torch.tensor([row], device=self.device), standing)
-        self.conditions[row], self._seen = seen, None
-
-    @property
-    def seen(self) -> Seen:
-        """What the rows see."""
-        if self._seen is None:
-            self._seen = Seen.gathered(self.conditions)
-        return self._seen
+        self.seen.put(row, seen)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids; of slot 0 with SKIP and END where the ids `skip` and `vocab` are."""
-        places, slot = self.seen.places.select(rows), opened.shape[1]
-        return self.network.decoder(self.standing.select(rows), opened[:, None], places, self.seen.field[rows], slot)[:, 0]
+        seen, slot = self.seen.of(rows), opened.shape[1]
+        with best_for(len(rows)):
+            return self.network.decoder(self.standing.select(rows), opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
 
     def take(self, ids: Int[Tensor, "b 3"], rows: Sequence[int] | None = None) -> None:
         """Go on behind a step of the given rows, or of all; a step that is none changes little."""
@@ -201,12 +199,13 @@ class GateWriting:
         self.uses[which] = self.uses[which].scatter_add(2, first[:, None], vertex[:, None]).clamp_(max=USES - 1)
         going = [at for at, row in enumerate(reading) if self.cache.lengths[row] < self.cache.capacity]
         self.cache.reading = [reading[at] for at in going]
-        if going:
+        if going:  # without `best_for`: what a row reads may not depend on how many are read
             self._read(ids[going], torch.tensor(self.cache.reading, device=self.device))
 
     def _read(self, ids: Int[Tensor, "b 3"], rows: Int[Tensor, "b"]) -> None:
-        network, border, field = self.network, self.border.look(rows.tolist()), self.seen.field[rows]
-        features = frame_features(border, gate_of(border), field)
-        step = network._embedded(ids[:, None], self.seen.places.select(rows)) + network.embed_gate(features)
+        network, border, seen = self.network, self.border.look(rows.tolist()), self.seen.of(rows)
+        gate = gate_of(border)
+        features = frame_features(border, gate, seen.field)
+        step = network._embedded(ids[:, None], seen.places) + network.embed_gate(features)
         hidden = network.body(step, self.cache)
-        self.standing.put(rows, network.decoder.stand(hidden, features, border, self.uses[rows], field))
+        self.standing.put(rows, network.decoder.stand(hidden, features, border, gate, self.uses[rows], seen.field))

@@ -28,7 +28,7 @@ from meshgpt.denoise import smoothed, without_floating
 from meshgpt.gate_judge import GateJudge
 from meshgpt.generate import Judge, Network, Sampling, Task, in_step, write
 from meshgpt.judge import CloudJudge
-from meshgpt.loading import Int8Linear, Precision, blank, learned, load_published
+from meshgpt.loading import InBfloat16, Int8Linear, PackedLinear, Precision, blank, in_precision, learned, load_published
 from meshgpt.memory import shifted
 from meshgpt.mesh import Fit, Mesh, mesh_of, to_unit
 from meshgpt.metrics import fit_to_cloud
@@ -146,8 +146,8 @@ class MeshGPT:
     ) -> MeshGPT:
         """The model that ships inside the package, or that of a folder or a hub repository ("org/name"), our own or MeshAnything's.
 
-        The last two are for published models: see `loading.py`, and `published.py`. FileNotFoundError or ValueError with one sentence
-        where there is none, or its files do not fit.
+        `precision` is `loading.py`'s; `as_released` is for published models: see `published.py`. FileNotFoundError or ValueError with one
+        sentence where there is none, or its files do not fit.
         """
         found = at(place, revision)
         config = found.read_config()
@@ -160,17 +160,16 @@ class MeshGPT:
             model = cls(tokenizer, network, device, as_released)
             model.converted_from = str(config.get("converted_from", ""))
             return model
-        if precision != "fp32" or as_released:
-            said = "--as-released" if as_released else f"the precision {precision!r}"
-            raise ValueError(f"{said} is for published models of other projects, and {found.config.parent} is none; leave it away")
+        if as_released:
+            raise ValueError(f"--as-released is for published models of other projects, and {found.config.parent} is none; leave it away")
         tokenizer, network = blank(config, found)
         _fill(tokenizer, network, found)
-        return cls(tokenizer, network.eval(), device)
+        return cls(tokenizer, in_precision(network, precision, device).eval(), device)
 
     def save(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
         """Write config.json and model.safetensors (and the card); floats of large tensors as `dtype` where one is given."""
-        if any(isinstance(part, Int8Linear) for part in self.network.modules()):
-            raise ValueError("a model in int8 cannot be saved; load it in fp32 first")
+        if any(isinstance(part, Int8Linear | PackedLinear | InBfloat16) for part in self.network.modules()):
+            raise ValueError("a model in int8 or bf16 cannot be saved; load it in fp32 first")
         name = "steps" if self.published is None else "one_id"
         config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), name: checkpoint.to_json(self.network.config)}
         config |= {"converted_from": self.converted_from} if self.converted_from else {}

@@ -114,7 +114,7 @@ class SampleOptions:
     mc_level: int = 7
     """The shell is made on 2^level cells a side."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
-    """For published models: bf16 takes half the memory and is faster, int8 (CPUs only) a quarter."""
+    """Of the transformer: bf16 takes half the memory, int8 (CPUs only) a quarter; large ones are faster so, the one that ships hardly."""
     device: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: a GPU where there is one)")] = None
     """cpu, cuda, cuda:1, mps ..."""
     threads: int = 1

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
-from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
+from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding, chosen
 from meshgpt.memory import Memory, RunningMemory, remember
+from meshgpt.precision import best_for
 from meshgpt.transformer import KVCache, RowCache, Transformer, TransformerConfig
 
 IGNORED = -100
@@ -71,8 +72,8 @@ class Seen:
     def select(self, rows: Tensor) -> Seen:
         """Keep (or repeat) rows, in the given order."""
         places = None if self.places is None else self.places.select(rows)
-        field = None if self.field is None else self.field[rows]
-        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places, field)
+        field = None if self.field is None else chosen(self.field, rows)
+        return Seen(Condition(*(chosen(part, rows) for part in self.prefix)), places, field)
 
     def rows(self) -> list[Seen]:
         """Each row by itself."""
@@ -161,7 +162,7 @@ class StepModel(nn.Module):
         prefix = seen.prefix.vectors
         if not bool(seen.prefix.keep.all()):
             raise ValueError("the prefix of a generation holds padding; pass conditions of equal length together")
-        cache = KVCache(self.config.body, len(prefix), prefix.shape[1] + 1 + steps, prefix)
+        cache = self.body.cache(len(prefix), prefix.shape[1] + 1 + steps)
         first = torch.cat([prefix, self.start.expand(len(prefix), 1, -1)], 1)
         return cache, self.body(first, cache)[:, -1:]
 
@@ -201,13 +202,31 @@ class Beginnings:
         return self.kept
 
 
+class SeenRows:
+    """What each of the rows sees that are being written."""
+
+    def __init__(self, rows: Sequence[Seen]) -> None:
+        self.each, self._all = [*rows], None
+
+    def put(self, row: int, seen: Seen) -> None:
+        self.each[row], self._all = seen, None
+
+    def of(self, rows: Int[Tensor, "n"]) -> Seen:
+        """Rows in the given order; the ways of one mesh share what it sees, and others have no part in it."""
+        if bool((rows == rows[0]).all()):
+            return self.each[int(rows[0])].select(torch.zeros_like(rows))
+        if self._all is None:
+            self._all = Seen.gathered(self.each)
+        return self._all.select(rows)
+
+
 class Writing:
     """Rows that are being written, each by itself, so that rows come and go: the cache, the memory, and the hidden vector that writes the
     open step."""
 
     def __init__(self, network: StepModel, seen: Seen | Sequence[Seen], steps: int) -> None:
         rows = seen.rows() if isinstance(seen, Seen) else list(seen)
-        self.network, self.conditions = network, rows
+        self.network, self.seen = network, SeenRows(rows)
         self.beginnings = Beginnings(lambda seen: network.begin(seen, 0))
         prefix, hidden = self.beginnings.of(rows[0])
         self.rows, self.device = len(rows), hidden.device
@@ -222,18 +241,12 @@ class Writing:
         prefix, hidden = self.beginnings.of(seen)
         self.cache.begin(row, prefix)
         self.hidden[row], self.memory[row] = hidden[0], self.network.memory(1)
-        self.conditions[row], self._seen = seen, None
-
-    @property
-    def seen(self) -> Seen:
-        """What the rows see."""
-        if self._seen is None:
-            self._seen = Seen.gathered(self.conditions)
-        return self._seen
+        self.seen.put(row, seen)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids of the rows' open steps."""
-        return self.network.slot_logits(self.hidden[rows], opened, self._memory(rows, opened), self.seen.select(rows))
+        with best_for(len(rows)):
+            return self.network.slot_logits(self.hidden[rows], opened, self._memory(rows, opened), self.seen.of(rows))
 
     def _memory(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Memory:
         """What each row's memory says, in the given order."""
@@ -253,6 +266,6 @@ class Writing:
             self.memory[row].advance(step[None])
         going = [at for at, row in enumerate(reading) if self.cache.lengths[row] < self.cache.capacity]
         self.cache.reading = [reading[at] for at in going]
-        if going:
+        if going:  # without `best_for`: what a row reads may not depend on how many are read
             which = torch.tensor(self.cache.reading, device=self.device)
-            self.hidden[which] = self.network.read_step(ids[going], self.seen.select(which), self.cache)
+            self.hidden[which] = self.network.read_step(ids[going], self.seen.of(which), self.cache)
