@@ -1,4 +1,4 @@
-"""Makes the eight example inputs from eight CC0 meshes; which and whose they are is written in SOURCES.md beside this file.
+"""Makes the eleven example inputs from eight CC0 meshes; which and whose they are is written in SOURCES.md beside this file.
 
 python examples/make.py ../shared/examples          from the root of the repository; the same files, byte for byte, each time
 
@@ -6,6 +6,9 @@ couch.ply             points with normals
 ribcage.ply           points
 rocketlauncher.ply    points off the surface, by a normal distribution of 1 % of the longest side
 crypt.ply             a dense mesh, as scanners and image-to-3D models make them
+bucket-scan.ply       points that a depth camera sees from one side: holes, noise, flying pixels
+tent-shell.ply        a dense mesh by marching cubes with both sides of a shell, as 3D generators make them
+bottle-256.ply        256 points with normals
 *.glb                 the meshes as they are
 """
 
@@ -21,14 +24,18 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # so that it runs in a checkout that is not installed
 
 from meshgpt.cloud import import_open3d  # noqa: E402
+from meshgpt.dense import double_shell  # noqa: E402
 from meshgpt.files import read_mesh, write_mesh  # noqa: E402
-from meshgpt.mesh import Mesh, sample_surface  # noqa: E402
+from meshgpt.mesh import Fit, Mesh, sample_surface  # noqa: E402
 from meshgpt.ply import write_ply  # noqa: E402
+from meshgpt.scans import DepthCamera, scan  # noqa: E402
 
 COPIED = ("sedan-sports.glb", "bucket.glb", "tent.glb", "WaterBottle_3.glb")
 POINTS = 8192
 NOISE = 0.01  # of the longest side
 CELLS = 56  # along the longest side of the dense mesh
+SHELL = 1 / 32  # of the cube: a cell of the shell, and half its thickness
+FEW = 256
 SKIN = 0.6  # cells between the mesh and the dense one around it, which closes gaps
 
 
@@ -39,6 +46,10 @@ def main(originals: Path) -> None:
     write_ply(HERE / "ribcage.ply", ribcage[:, :3])
     write_ply(HERE / "rocketlauncher.ply", noisy_points(read_mesh(originals / "rocketlauncherModern.obj"), np.random.default_rng(2)))
     write_mesh(dense(read_mesh(originals / "crypt.gltf")), HERE / "crypt.ply")
+    write_ply(HERE / "bucket-scan.ply", seen(read_mesh(originals / "bucket.glb"), np.random.default_rng(3)))
+    write_mesh(shell(read_mesh(originals / "tent.glb")), HERE / "tent-shell.ply")
+    bottle = sample_surface(read_mesh(originals / "WaterBottle_3.glb"), FEW, np.random.default_rng(4))
+    write_ply(HERE / "bottle-256.ply", bottle[:, :3], normals=bottle[:, 3:])
     for name in COPIED:
         shutil.copyfile(originals / name, HERE / name)
 
@@ -47,6 +58,17 @@ def noisy_points(mesh: Mesh, rng: np.random.Generator) -> np.ndarray:
     positions = sample_surface(mesh, POINTS, rng)[:, :3]
     side = (mesh.vertices.max(0) - mesh.vertices.min(0)).max()
     return positions + rng.normal(scale=NOISE * side, size=positions.shape)
+
+
+def seen(mesh: Mesh, rng: np.random.Generator) -> np.ndarray:
+    fit = Fit.of(mesh.vertices)
+    return fit.undo(scan(Mesh(fit.apply(mesh.vertices), mesh.faces), 1, rng, DepthCamera(pixels=120)).positions)
+
+
+def shell(mesh: Mesh) -> Mesh:
+    fit = Fit.of(mesh.vertices)
+    both = double_shell(Mesh(fit.apply(mesh.vertices), mesh.faces), SHELL)
+    return Mesh(fit.undo(both.vertices), both.faces)
 
 
 def dense(mesh: Mesh) -> Mesh:

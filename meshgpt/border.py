@@ -12,6 +12,7 @@ b  rows      t  steps      k  candidates
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,9 +44,6 @@ class Border(NamedTuple):
 
     def to(self, device: torch.device) -> Border:
         return Border(*(part.to(device) for part in self))
-
-    def select(self, rows: Tensor) -> Border:
-        return Border(*(part[rows] for part in self))
 
 
 def border_of(tokenizer: GatesTokenizer, frames: Int[np.ndarray, "b t 6"], found: Int[np.ndarray, "b t k"]) -> Border:
@@ -84,24 +82,29 @@ class RunningBorder:
 
         self.tokenizer, self.device = tokenizer, device
         self.walks = [beginning(tokenizer.bins, faces + 1) for _ in range(rows)]
-        self.now = self._look()
 
-    def _look(self) -> Border:
+    def begin(self, row: int, faces: int) -> None:
+        """A new row in place of the one that was there."""
+        from meshgpt.tokenizer.gate_kernels import beginning
+
+        self.walks[row] = beginning(self.tokenizer.bins, faces + 1)
+
+    def look(self, rows: Sequence[int]) -> Border:
+        """Before the open steps of the given rows."""
         from meshgpt.tokenizer.gate_kernels import frame_of
 
-        frames, found = np.zeros((len(self.walks), 1, 6), np.int32), np.full((len(self.walks), 1, CANDIDATES), -1, np.int32)
-        for row, walk in enumerate(self.walks):
-            frame_of(walk, frames[row, 0], found[row, 0])
+        frames, found = np.zeros((len(rows), 1, 6), np.int32), np.full((len(rows), 1, CANDIDATES), -1, np.int32)
+        for at, row in enumerate(rows):
+            frame_of(self.walks[row], frames[at, 0], found[at, 0])
         return border_of(self.tokenizer, frames, found).to(self.device)
 
-    def advance(self, ids: Int[np.ndarray, "b 3"]) -> None:
-        """Take in a whole step; a row whose step is no vertex and no SKIP (it has ended) stays as it is."""
+    def advance(self, ids: Int[np.ndarray, "b 3"], rows: Sequence[int]) -> None:
+        """Take in a whole step of the given rows; a step that is no vertex and no SKIP is left out."""
         from meshgpt.tokenizer.gate_kernels import step
         from meshgpt.tokenizer.walk_machine import new_log
 
         log = new_log(2)
-        for walk, row in zip(self.walks, ids, strict=True):
-            places, count = self.tokenizer.places_of(row[None])
+        for row, spelled in zip(rows, ids, strict=True):
+            places, count = self.tokenizer.places_of(spelled[None])
             if count:
-                step(walk, log, places[0])
-        self.now = self._look()
+                step(self.walks[row], log, places[0])

@@ -40,6 +40,12 @@ def _info() -> Parts:
     return InfoOptions, run
 
 
+def _bench() -> Parts:
+    from meshgpt.bench import BenchOptions, run
+
+    return BenchOptions, run
+
+
 def _convert() -> Parts:
     from meshgpt.convert_files import ConvertOptions, run
 
@@ -157,6 +163,11 @@ COMMANDS = {
         "what a model or a data set is, and what this machine has",
         ("meshgpt info", "meshgpt info runs/mine", "meshgpt info data/artist-kits", "meshgpt info Yiwen-ntu/MeshAnythingV2"),
         _info,
+    ),
+    "bench": Command(
+        "how fast meshes are written here, beside the memory's floor and MeshAnything's way",
+        ("meshgpt bench --quick", "meshgpt bench --json speed.json"),
+        _bench,
     ),
     "convert": Command(
         "a published checkpoint of another project to our format",

@@ -30,7 +30,7 @@ class Shapes(Protocol):
 
     def result(self, method: str, id: str) -> Mesh | None: ...
     def reference(self, id: str) -> Mesh: ...
-    def cloud(self, id: str) -> Cloud: ...
+    def cloud(self, method: str, id: str) -> Cloud: ...
 
 
 def contact_sheet(rows: Sequence[Row], method: str, metric: str, shapes: Shapes, pictures: int) -> Markup:
@@ -64,7 +64,7 @@ def _card(row: Row, place: int, method: str, metric: str, shapes: Shapes) -> Mar
         else _image(draw_mesh(seen[1], camera=camera, transparent=True), "result")
     )
     slots = [
-        _slot("input cloud", _image(draw_cloud(shapes.cloud(row["id"]), camera=camera, transparent=True), "input cloud")),
+        _slot("input cloud", _image(draw_cloud(shapes.cloud(method, row["id"]), camera=camera, transparent=True), "input cloud")),
         _slot(f"reference, {_faces(reference)}", _image(draw_mesh(reference, camera=camera, transparent=True), "reference")),
         _slot(f"result, {_faces(seen[1])}" if len(seen) == 2 else "result", last),
     ]

@@ -44,9 +44,9 @@ class Weights(NamedTuple):
 class Coverage:
     """Takes in a mesh face by face. `cloud` holds positions and unit normals (or zeros where they are not known); with `oriented`
     normals a face must look the same way as its points, without, the way they point along. Only where faces come `bottom_up` is
-    anything below the last one lost."""
+    anything below the last one lost. `gap` is how far apart the points were from which a sparse cloud has been filled up."""
 
-    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool = True, bottom_up: bool = True) -> None:
+    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool = True, bottom_up: bool = True, gap: float = 0.0) -> None:
         from scipy.spatial import KDTree
 
         self.points, normals = cloud[:, :3].astype(np.float64), cloud[:, 3:].astype(np.float64)
@@ -54,7 +54,7 @@ class Coverage:
         self.oriented, self.bottom_up = oriented, bottom_up
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
-        self.near = TOLERANCE + 1.5 * spacing
+        self.near = TOLERANCE + max(1.5 * spacing, 0.75 * gap)
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)

@@ -11,23 +11,31 @@ b  rows      t  steps      w  slots, s  slots now      d  width of the model    
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from meshgpt.boundary import EXPECTED
 from meshgpt.memory import AGES, HINTS, USES, Memory, cells_of, shifted
 from meshgpt.nearest import nearest_points
-from meshgpt.touching import TOUCHED, touching, weighted
+from meshgpt.touching import TOUCHED, Probe, touching, weighted
 from meshgpt.transformer import SwiGLU
 
 # A hint is right more often than not; training starts from there.
 HINT = 4.0
 EXPECTATION = 2.0
+
+
+def chosen(x: Shaped[Tensor, "b *k"], rows: Int[Tensor, "n"]) -> Shaped[Tensor, "n *k"]:
+    """Rows of it, without a copy where all its rows are the same one."""
+    if len(x) == 1 or x.stride(0) == 0:
+        return x[:1].expand(len(rows), *x.shape[1:])
+    return x[rows]
 
 
 class Places(NamedTuple):
@@ -50,14 +58,21 @@ class Places(NamedTuple):
     def near_positions(self, positions: Float[Tensor, "b t 3"], count: int | None = None) -> Float[Tensor, "b t m 6"]:
         """The nearest points of any positions in the cube, as they lie around them: as many as each id has, or at most `count`."""
         most = self.near.shape[2]
-        return nearest_points(self.surface[self.rows], positions, most if count is None else min(count, most))
+        count = most if count is None else min(count, most)
+        if len(self.surface) > 1:
+            return nearest_points(self.surface[self.rows], positions, count)
+        return nearest_points(self.surface, positions.reshape(1, -1, 3), count).view(*positions.shape[:2], -1, 6)
 
     def select(self, rows: Tensor) -> Places:
         return self._replace(rows=self.rows[rows])
 
-    def joined(self, other: Places) -> Places:
-        parts = (torch.cat(pair) for pair in zip(self[:-1], other[:-1], strict=True))
-        return Places(*parts, torch.cat([self.rows, other.rows + len(self.vectors)]))
+    @classmethod
+    def gathered(cls, places: Sequence[Places]) -> Places:
+        """Rows, one below the other; what is large is not repeated where it is the same."""
+        kinds = {id(one.vectors): one for one in places}
+        starts = dict(zip(kinds, itertools.accumulate((len(kind.vectors) for kind in kinds.values()), initial=0), strict=False))
+        shared = (torch.cat(parts) for parts in zip(*(kind[:-1] for kind in kinds.values()), strict=True))
+        return cls(*shared, torch.cat([one.rows + starts[id(one.vectors)] for one in places]))
 
 
 @dataclass(frozen=True)
@@ -151,11 +166,11 @@ class DepthDecoder(nn.Module):
             logits = self._hinted(logits, x[:, :, at], memory.hints[:, :, at], slot)
             if level == 1 and places is not None:
                 near = places.near_ids(ids[:, :, slot - 1])
-                logits = logits + weighted(x[:, :, at] @ self.touch[vertex], touching(near, self.offsets))
+                logits = logits + weighted(x[:, :, at] @ self.touch[vertex], touching(near, Probe.of(self.offsets)))
             if level == 2 and places is not None:
                 position = (shifted(ids[:, :, slot - 2 : slot], self.shifts) + 0.5) / self.config.bins - 0.5
                 near = places.near_positions(position)
-                logits = logits + weighted(x[:, :, at] @ self.touch_finely[vertex], touching(near, self.offsets))
+                logits = logits + weighted(x[:, :, at] @ self.touch_finely[vertex], touching(near, Probe.of(self.offsets)))
             yield logits
 
     def _along_axes(

@@ -8,6 +8,7 @@ b  rows      t  steps      v  ids of a slot      d  width of the model      e  w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ from torch.nn import functional
 
 from meshgpt.border import STAGES, Border
 from meshgpt.conditioners import fourier
-from meshgpt.depth import Places, slot_weights
-from meshgpt.gate_geometry import ANGLES, BUCKETS, FIXED, NEARNESS, SCALED, Gate, between, beyond, buckets, gate_of, local, nearness
+from meshgpt.depth import Places, chosen, slot_weights
+from meshgpt.gate_geometry import ANGLES, BUCKETS, FIXED, NEARNESS, SCALED, Gate, all_nearness, between, beyond, buckets, local, nearness
 from meshgpt.tokenizer.gate_grammar import bins_of_block
-from meshgpt.touching import TOUCHED, touching, weighted
+from meshgpt.touching import TOUCHED, Probe, touching, weighted
 from meshgpt.transformer import SwiGLU
 
 # A vertex of the border is right about every other time; training starts from there.
@@ -50,18 +51,46 @@ class GateDecoderConfig:
 
 
 class Standing(NamedTuple):
-    """What a vertex is written from: the vector of its step, the gate, what the border offers, and the uses of coarse blocks."""
+    """What a vertex is written from: the vector of its step, the gate, what the border offers, the uses of coarse blocks, and in bins
+    where a parallelogram would put it and what else it may be level with."""
 
     base: Float[Tensor, "b t e"]
     gate: Gate
     offers: Float[Tensor, "b t k w"]
     border: Border
     uses: Int[Tensor, "b t v"]
+    guess: Int[Tensor, "b t 3"]
+    references: Int[Tensor, "b t r 3"]
 
     def select(self, rows: Tensor) -> Standing:
-        return Standing(
-            self.base[rows], Gate(*(part[rows] for part in self.gate)), self.offers[rows], self.border.select(rows), self.uses[rows]
-        )
+        return self._changed(lambda part: chosen(part, rows))
+
+    def copies(self, count: int) -> Standing:
+        """Of the only row, to put others in their place."""
+        return self._changed(lambda part: part.repeat(count, *[1] * (part.dim() - 1)))
+
+    def put(self, rows: Tensor, other: Standing) -> None:
+        """Replace rows, in place."""
+        for part, new in zip(self._parts(), other._parts(), strict=True):
+            part[rows] = new
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return (self.base, *self.gate, self.offers, *self.border, self.uses, self.guess, self.references)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Standing:
+        gate, border = (type(parts)(*map(change, parts)) for parts in (self.gate, self.border))
+        return Standing(change(self.base), gate, change(self.offers), border, *map(change, self[4:]))
+
+
+class Ready(NamedTuple):
+    """What a slot needs that is the same at all steps: the matrices that ask the vector of a slot all questions at once, how many columns
+    each question has, and the blocks that the ids stand for."""
+
+    asks: Float[Tensor, "e n"]
+    columns: list[int]
+    within: Int[Tensor, "v 3"]
+    digits: Int[Tensor, "side"]
+    probe: Probe
 
 
 class GateEmbedding(nn.Module):
@@ -104,9 +133,9 @@ def offer_features(border: Border, gate: Gate, field: Float[Tensor, "b g g g"]) 
     high = there[..., 1:].norm(dim=-1, keepdim=True)
     p, n = (((at - border.corners[:, :, None, which]).abs().amax(-1) < 1e-6)[..., None].float() for which in (3, 4))
     over = (border.stage == 0)[:, :, None, None].expand_as(p).float()
-    near = [nearness(field, way) for way in ((at + a + b) / 3, (at + a) / 2, (at + b) / 2)]
+    near = all_nearness(field, ((at + a + b) / 3, (at + a) / 2, (at + b) / 2))
     sizes = [torch.tanh(there / length), there * 4, far.clamp(min=1e-3).log(), (far / length).log1p(), (high / length).log1p()]
-    return torch.cat([*sizes, turn, cosines, p, n, p * n, over, *near], -1)
+    return torch.cat([*sizes, turn, cosines, p, n, p * n, over, near], -1)
 
 
 class GateDecoder(nn.Module):
@@ -145,31 +174,49 @@ class GateDecoder(nn.Module):
         hidden: Float[Tensor, "b t d"],
         features: Float[Tensor, "b t n"],
         border: Border,
+        gate: Gate,
         uses: Int[Tensor, "b t v"],
         field: Float[Tensor, "b g g g"],
     ) -> Standing:
         """What the ids of a step are written from, whichever they are."""
-        gate = gate_of(border)
         offers = functional.silu(self.offer(offer_features(border, gate, field)))
         base = self.base(hidden) + self.gate(features)
         base = base + self.offered(offers.masked_fill(~border.there[..., None], 0).amax(2))
-        return Standing(base, gate, offers, border, uses)
+        return Standing(base, gate, offers, border, uses, _bins(gate.guess, self.config.bins), _references(border, self.config.bins))
+
+    def ready(self, slot: int) -> Ready:
+        """Whoever writes step by step makes it once for each slot."""
+        asks = [getattr(self, name)[slot] for name in ("query", "absolute", "apart", "aligned", "lie", "support", "ask")]
+        asks += [self.touch[slot - 1]] if slot else [self.query_place, self.use]
+        side, block = self.config.sides[slot], bins_of_block(self.config.sides, slot)
+        digits = _digits(torch.arange(side**3, device=self.slot.device), side)
+        offsets = (digits - (side - 1) / 2) * (block / self.config.bins)
+        axis = torch.arange(side, device=self.slot.device) * block
+        return Ready(torch.cat(asks, 1), [ask.shape[1] for ask in asks], digits * block, axis, Probe.of(offsets))
 
     def forward(
-        self, standing: Standing, ids: Int[Tensor, "b t seen"], places: Places, field: Float[Tensor, "b g g g"], slot: int
+        self,
+        standing: Standing,
+        ids: Int[Tensor, "b t seen"],
+        places: Places,
+        field: Float[Tensor, "b g g g"],
+        slot: int,
+        ready: Ready | None = None,
     ) -> Float[Tensor, "b t v"]:
         """Logits of a slot, with the ids before it (and more) known; of slot 0 with SKIP and END behind the blocks."""
-        gate, border = standing.gate, standing.border
+        gate, border, ready = standing.gate, standing.border, ready or self.ready(slot)
         start = self._start(ids, slot)
         x = self._think(standing.base + self.slot[slot] + self._before(ids, gate, start, places, field, slot))
-        logits = (x @ self.query[slot] @ self.answers[slot].T).float() + self.bias[slot]
-        logits = logits + self._by_digits(x, border, gate, start, places, slot)
-        logits = logits + self._by_gate(x, gate, field, self._blocks(start, slot), slot)
-        logits = logits + self._by_offers(x, standing.offers, border, ids, logits.shape[-1], slot)
+        query, absolute, apart, aligned, lie, support, ask, *others = (x @ ready.asks).split(ready.columns, -1)
+        logits = (query @ self.answers[slot].T).float() + self.bias[slot]
+        logits = logits + self._by_digits(absolute.float(), apart.float(), aligned.float(), standing, start, places, ready, slot)
+        logits = logits + self._by_gate(lie.float(), support.float(), gate, field, self._blocks(start, ready, slot))
+        logits = logits + self._by_offers(ask + self.plain[slot], standing.offers, border, ids, logits.shape[-1], slot)
         if slot:
-            return logits + self._by_touch(x, places, ids, start, slot)
-        logits = logits + ((x @ self.query_place) @ places.vectors[places.rows].transpose(1, 2)).float()
-        logits = logits + (x @ self.use).float().gather(-1, standing.uses)
+            return logits + weighted(others[0], self._touching(places, ids, start, ready, slot))
+        query_place, use = others
+        logits = logits + (query_place @ chosen(places.vectors, places.rows).transpose(1, 2)).float()
+        logits = logits + use.float().gather(-1, standing.uses)
         return torch.cat([logits, self.stop(x).float()], -1)
 
     def _think(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b t e"]:
@@ -191,11 +238,9 @@ class GateDecoder(nn.Module):
         """Of the block of this slot that begins there, in the cube."""
         return self._cube(start + (bins_of_block(self.config.sides, slot) - 1) / 2)
 
-    def _blocks(self, start: Int[Tensor, "b t 3"], slot: int) -> Float[Tensor, "b t v 3"]:
+    def _blocks(self, start: Int[Tensor, "b t 3"], ready: Ready, slot: int) -> Float[Tensor, "b t v 3"]:
         """The middles of the blocks that the ids stand for, in the cube."""
-        side = self.config.sides[slot]
-        within = _digits(torch.arange(side**3, device=start.device), side) * bins_of_block(self.config.sides, slot)
-        return self._middle(start[:, :, None] + within, slot)
+        return self._middle(start[:, :, None] + ready.within, slot)
 
     def _before(self, ids: Tensor, gate: Gate, start: Tensor, places: Places, field: Tensor, slot: int) -> Float[Tensor, "b t e"] | float:
         """What the ids before this slot say."""
@@ -208,62 +253,60 @@ class GateDecoder(nn.Module):
         block = torch.cat([torch.tanh(there / gate.length), there * 4, nearness(field, middle[:, :, None])[:, :, 0]], -1)
         return seen + self.seen_block(block)
 
-    def _by_digits(self, x: Tensor, border: Border, gate: Gate, start: Tensor, places: Places, slot: int) -> Float[Tensor, "b t v"]:
+    def _by_digits(
+        self, absolute: Tensor, apart: Tensor, aligned: Tensor, standing: Standing, start: Tensor, places: Places, ready: Ready, slot: int
+    ) -> Float[Tensor, "b t v"]:
         """Each axis by itself: where blocks are, how far from the guess, level with which corners, and what the cloud is like there."""
         bins, side, block = self.config.bins, self.config.sides[slot], bins_of_block(self.config.sides, slot)
-        digits = torch.arange(side, device=x.device) * block
-        begin = start[..., None] + digits
+        begin = start[..., None] + ready.digits
         cell = begin // block
-        scores = (x @ self.absolute[slot]).float().unflatten(-1, (3, -1)).gather(-1, cell.clamp(max=bins // block - 1))
-        guess = ((gate.guess + 0.5) * bins - 0.5).round().long()
-        apart = begin + (block - 1) // 2 - guess[..., None] + bins - 1
-        scores = scores + (x @ self.apart[slot]).float().unflatten(-1, (3, -1)).gather(-1, apart.clamp(0, 2 * bins - 2))
-        weights = (x @ self.aligned[slot]).float().unflatten(-1, (3, -1))
-        level = _references(border, bins)[..., None, :].transpose(2, 4) // block == cell[..., None]
+        scores = absolute.unflatten(-1, (3, -1)).gather(-1, cell.clamp(max=bins // block - 1))
+        far = begin + ((block - 1) // 2 + bins - 1) - standing.guess[..., None]
+        scores = scores + apart.unflatten(-1, (3, -1)).gather(-1, far.clamp(0, 2 * bins - 2))
+        weights = aligned.unflatten(-1, (3, -1))
+        level = standing.references[..., None, :].transpose(2, 4) // block == cell[..., None]
         scores = scores + (level * weights[..., None, :REFERENCES]).sum(-1)
-        seen = places.profile.unflatten(2, (-1, block)).mean(3)[places.rows]
+        seen = chosen(places.profile.unflatten(2, (-1, block)).mean(3), places.rows)
         at = cell.clamp(max=seen.shape[2] - 1).transpose(1, 2).flatten(2)
         there = seen.gather(2, at[..., None].expand(-1, -1, -1, 4)).unflatten(2, (-1, side)).transpose(1, 2)
         scores = scores + (there * weights[..., None, REFERENCES:]).sum(-1)
         on_x, on_y, on_z = scores.unbind(2)
         return (on_y[..., :, None, None] + on_z[..., None, :, None] + on_x[..., None, None, :]).flatten(2)
 
-    def _by_gate(self, x: Tensor, gate: Gate, field: Tensor, blocks: Float[Tensor, "b t v 3"], slot: int) -> Float[Tensor, "b t v"]:
+    def _by_gate(self, lie: Tensor, support: Tensor, gate: Gate, field: Tensor, blocks: Float[Tensor, "b t v 3"]) -> Float[Tensor, "b t v"]:
         """Along the gate, across it, and with the surface between."""
         with torch.no_grad():
             where = buckets(gate, blocks).transpose(2, 3)
-            near = torch.cat([between(gate, field, blocks), nearness(field, blocks)], -1)
-        lie = (x @ self.lie[slot]).float().unflatten(-1, (3, -1)).gather(-1, where).sum(2)
-        return lie + torch.einsum("btvn,btn->btv", near, (x @ self.support[slot]).float())
+            near = between(gate, field, blocks)
+        return lie.unflatten(-1, (3, -1)).gather(-1, where).sum(2) + torch.einsum("btvn,btn->btv", near, support)
 
-    def _by_offers(self, x: Tensor, offers: Tensor, border: Border, ids: Tensor, size: int, slot: int) -> Float[Tensor, "b t v"]:
+    def _by_offers(self, ask: Tensor, offers: Tensor, border: Border, ids: Tensor, size: int, slot: int) -> Float[Tensor, "b t v"]:
         """Vertices of the border that begin as this one does raise their next ids."""
         fits = border.there
         for level in range(slot):
             fits = fits & (border.candidates[..., level] == ids[:, :, None, level])
-        score = OFFERED + (torch.einsum("btkw,btw->btk", offers, x @ self.ask[slot]) + offers @ self.plain[slot]).float()
-        raised = torch.zeros(*x.shape[:2], size, device=x.device, dtype=score.dtype)
+        score = OFFERED + (offers @ ask[..., None])[..., 0].float()
+        raised = torch.zeros(*ask.shape[:2], size, device=ask.device, dtype=score.dtype)
         return raised.scatter_add(-1, border.candidates[..., slot].clamp(max=size - 1), torch.where(fits, score, 0))
 
-    def _by_touch(self, x: Tensor, places: Places, ids: Tensor, start: Tensor, slot: int) -> Float[Tensor, "b t v"]:
+    def _touching(self, places: Places, ids: Tensor, start: Tensor, ready: Ready, slot: int) -> list[Float[Tensor, "b t v"]]:
         """Where would each id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
         if slot == 1:
             near = places.near_ids(ids[..., 0].clamp(max=self.config.sides[0] ** 3 - 1))
         else:
             near = places.near_positions(self._middle(start, slot - 1), AROUND)
-        return weighted(x @ self.touch[slot - 1], touching(near, self._offsets(slot, x.device)))
-
-    def _offsets(self, slot: int, device: torch.device) -> Float[Tensor, "v 3"]:
-        """From the middle of a block to those of the blocks in it, in cube units."""
-        side = self.config.sides[slot]
-        digits = _digits(torch.arange(side**3, device=device), side)
-        return (digits - (side - 1) / 2) * (bins_of_block(self.config.sides, slot) / self.config.bins)
+        return touching(near, ready.probe)
 
 
 def _references(border: Border, bins: int) -> Int[Tensor, "b t r 3"]:
     """Corners around the gate, and where parallelograms would put the next one, in bins."""
-    a, b, c, p, n = ((border.corners + 0.5) * bins - 0.5).round().long().unbind(2)
+    a, b, c, p, n = _bins(border.corners, bins).unbind(2)
     return torch.stack([a, b, c, p, n, a + b - c, a + n - b, b + p - a], 2)
+
+
+def _bins(positions: Float[Tensor, "*n 3"], bins: int) -> Int[Tensor, "*n 3"]:
+    """The nearest ones."""
+    return ((positions + 0.5) * bins - 0.5).round().long()
 
 
 def _digits(ids: Int[Tensor, "*n"], side: int) -> Int[Tensor, "*n 3"]:

@@ -8,6 +8,7 @@ b  rows      t  steps      p  points      d  width of the model
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -21,9 +22,10 @@ from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
 from meshgpt.nearest import distance_field
-from meshgpt.steps import IGNORED, Seen, seen_places
+from meshgpt.precision import best_for
+from meshgpt.steps import IGNORED, Beginnings, Seen, SeenRows, seen_places
 from meshgpt.tokenizer.gates import LEVELS, GatesTokenizer
-from meshgpt.transformer import KVCache, Transformer, TransformerConfig
+from meshgpt.transformer import KVCache, RowCache, Transformer, TransformerConfig
 
 FIELD = 32
 
@@ -94,11 +96,12 @@ class GateModel(nn.Module):
     ) -> list[Float[Tensor, "b t1"]]:
         seen, border = self.see(surface, drop), borders_along(self.tokenizer, ids, lengths)
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            features = frame_features(border, gate_of(border), seen.field)
+            gate = gate_of(border)
+            features = frame_features(border, gate, seen.field)
         hidden = self._read(ids, features, seen)
         written = functional.pad(ids if written is None else written, (0, 0, 0, 1))
         targets = self._targets(written, lengths)
-        standing = self.decoder.stand(hidden, features, border, self._uses(ids), seen.field)
+        standing = self.decoder.stand(hidden, features, border, gate, self._uses(ids), seen.field)
         slots = (self.decoder(standing, written, seen.places, seen.field, slot) for slot in range(3))
         return [
             functional.cross_entropy(logits.flatten(0, 1), targets[..., slot].flatten(), ignore_index=IGNORED, reduction="none").view(
@@ -111,10 +114,6 @@ class GateModel(nn.Module):
     def end(self) -> int:
         """The id END."""
         return self.tokenizer.vocab
-
-    def most_steps(self, faces: int) -> int:
-        """Steps that may be written for so many faces; a mesh that skips more gates than it has faces ends there."""
-        return 2 * faces + 64
 
     def _embedded(self, ids: Int[Tensor, "b t 3"], places: Places) -> Float[Tensor, "b t d"]:
         known = [level(ids[..., at].clamp(max=level.num_embeddings - 1)) for at, level in enumerate(self.embed)]
@@ -143,40 +142,70 @@ class GateModel(nn.Module):
         counts[:, 1:].scatter_(2, ids[..., :1].clamp(max=size), 1)
         return counts[..., :size].cumsum(1, dtype=torch.int32).clamp_(max=USES - 1).long()
 
-    def writing(self, seen: Seen, faces: int) -> GateWriting:
-        """Rows that are about to be written, each with so many faces at most."""
-        return GateWriting(self, seen, faces)
+    def writing(self, seen: Seen | Sequence[Seen], steps: int) -> GateWriting:
+        """Rows that are about to be written, each with so many steps at most."""
+        return GateWriting(self, seen, steps)
 
 
 class GateWriting:
-    """Rows that are being written: the cache, the border, and where the next vertex stands."""
+    """Rows that are being written, each by itself, so that rows come and go: the cache, the border, and where the next vertex stands."""
 
-    def __init__(self, network: GateModel, seen: Seen, faces: int) -> None:
-        self.network, self.seen = network, seen
-        prefix = seen.prefix.vectors
-        self.rows, self.device = len(prefix), prefix.device
-        self.border = RunningBorder(network.tokenizer, self.rows, faces, self.device)
+    def __init__(self, network: GateModel, seen: Seen | Sequence[Seen], steps: int) -> None:
+        rows = seen.rows() if isinstance(seen, Seen) else list(seen)
+        self.network, self.seen, self.steps = network, SeenRows(rows), steps
+        self.rows, self.device = len(rows), network.start.device
+        self.ready = [network.decoder.ready(slot) for slot in range(LEVELS)]
+        self.border = RunningBorder(network.tokenizer, self.rows, steps, self.device)
         self.uses = torch.zeros(self.rows, 1, network.tokenizer.sizes[0], dtype=torch.long, device=self.device)
-        self.cache = KVCache(network.config.body, len(prefix), prefix.shape[1] + 1 + network.most_steps(faces), prefix)
-        self.standing = self._read(prefix, network.start.expand(len(prefix), 1, -1))
+        self.beginnings = Beginnings(self._begin)
+        prefix, standing = self.beginnings.of(rows[0])
+        self.cache = RowCache(network.config.body, self.rows, prefix.length + steps, prefix.keys)
+        self.standing = standing.copies(self.rows)
+        for row, condition in enumerate(rows):
+            self.begin(row, condition)
 
-    def _read(self, prefix: Float[Tensor, "b n d"] | None, step: Float[Tensor, "b 1 d"]) -> Standing:
-        border, network = self.border.now, self.network
-        features = frame_features(border, gate_of(border), self.seen.field)
-        step = step + network.embed_gate(features)
-        hidden = network.body(step if prefix is None else torch.cat([prefix, step], 1), self.cache)[:, -1:]
-        return network.decoder.stand(hidden, features, border, self.uses, self.seen.field)
+    def _begin(self, seen: Seen) -> tuple[KVCache, Standing]:
+        """What is kept of the prefix, and where the first vertex stands."""
+        prefix, network = seen.prefix.vectors, self.network
+        border, uses = RunningBorder(network.tokenizer, 1, 1, self.device).look([0]), self.uses.new_zeros(1, *self.uses.shape[1:])
+        gate = gate_of(border)
+        features = frame_features(border, gate, seen.field)
+        cache = network.body.cache(1, prefix.shape[1] + 1)
+        hidden = network.body(torch.cat([prefix, network.start.expand(1, 1, -1) + network.embed_gate(features)], 1), cache)[:, -1:]
+        return cache, network.decoder.stand(hidden, features, border, gate, uses, seen.field)
+
+    def begin(self, row: int, seen: Seen) -> None:
+        """A new row in place of the one that was there."""
+        prefix, standing = self.beginnings.of(seen)
+        self.cache.begin(row, prefix)
+        self.border.begin(row, self.steps)
+        self.uses[row] = 0
+        self.standing.put(torch.tensor([row], device=self.device), standing)
+        self.seen.put(row, seen)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids; of slot 0 with SKIP and END where the ids `skip` and `vocab` are."""
-        seen, slot = self.seen.select(rows), opened.shape[1]
-        return self.network.decoder(self.standing.select(rows), opened[:, None], seen.places, seen.field, slot)[:, 0]
+        seen, slot = self.seen.of(rows), opened.shape[1]
+        with best_for(len(rows)):
+            return self.network.decoder(self.standing.select(rows), opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
 
-    def take(self, ids: Int[Tensor, "b 3"]) -> None:
-        """Go on behind a step of every row; rows that have ended may hold anything."""
-        self.border.advance(ids.cpu().numpy())
-        first = ids[:, :1].clamp(max=self.network.tokenizer.sizes[0] - 1)
-        vertex = (ids[:, :1] != self.network.tokenizer.skip).long()
-        self.uses = self.uses.scatter_add(2, first[:, None], vertex[:, None]).clamp_(max=USES - 1)
-        if self.cache.length < self.cache.capacity:
-            self.standing = self._read(None, self.network._embedded(ids[:, None], self.seen.places))
+    def take(self, ids: Int[Tensor, "b 3"], rows: Sequence[int] | None = None) -> None:
+        """Go on behind a step of the given rows, or of all; a step that is none changes little."""
+        reading = list(range(self.rows)) if rows is None else list(rows)
+        self.border.advance(ids.cpu().numpy(), reading)
+        which, network = torch.tensor(reading, device=self.device), self.network
+        first = ids[:, :1].clamp(max=network.tokenizer.sizes[0] - 1)
+        vertex = (ids[:, :1] != network.tokenizer.skip).long()
+        self.uses[which] = self.uses[which].scatter_add(2, first[:, None], vertex[:, None]).clamp_(max=USES - 1)
+        going = [at for at, row in enumerate(reading) if self.cache.lengths[row] < self.cache.capacity]
+        self.cache.reading = [reading[at] for at in going]
+        if going:  # without `best_for`: what a row reads may not depend on how many are read
+            self._read(ids[going], torch.tensor(self.cache.reading, device=self.device))
+
+    def _read(self, ids: Int[Tensor, "b 3"], rows: Int[Tensor, "b"]) -> None:
+        network, border, seen = self.network, self.border.look(rows.tolist()), self.seen.of(rows)
+        gate = gate_of(border)
+        features = frame_features(border, gate, seen.field)
+        step = network._embedded(ids[:, None], seen.places) + network.embed_gate(features)
+        hidden = network.body(step, self.cache)
+        self.standing.put(rows, network.decoder.stand(hidden, features, border, gate, self.uses[rows], seen.field))

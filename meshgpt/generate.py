@@ -8,7 +8,7 @@ b  rows      w  ids of a step      s  ids so far      o  ways that are open     
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -83,17 +83,21 @@ def pick(
 
 @runtime_checkable
 class OpenRows(Protocol):
-    """So many rows that a network is writing, all at the same step."""
+    """So many rows that a network is writing, each by itself."""
 
     rows: int
     device: torch.device
+
+    def begin(self, row: int, seen: Any) -> None:
+        """A new row in place of the one that was there."""
+        ...
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids of the rows' open steps; of slot 0 with END behind them."""
         ...
 
-    def take(self, ids: Int[Tensor, "b w"]) -> None:
-        """Go on behind a step of every row; rows that have ended may hold anything."""
+    def take(self, ids: Int[Tensor, "b w"], rows: Sequence[int] | None = None) -> None:
+        """Go on behind a step of the given rows, or of all."""
         ...
 
 
@@ -106,12 +110,8 @@ class Network(Protocol):
     @property
     def end(self) -> int: ...
 
-    def most_steps(self, faces: int) -> int:
-        """Steps that may be written for so many faces."""
-        ...
-
-    def writing(self, seen: Any, faces: int) -> OpenRows:
-        """Rows that are about to be written, each with so many faces at most."""
+    def writing(self, seen: Any, steps: int) -> OpenRows:
+        """Rows that are about to be written (a batch of what they see, or a list of single ones), each with so many steps at most."""
         ...
 
 
@@ -147,6 +147,28 @@ class Judge(Protocol):
         ...
 
 
+class Task(NamedTuple):
+    """One mesh to be written: what is seen of its condition (one row), the same without the condition for guidance, or None, and what
+    chooses among the ways to write a step, or None. Tasks of one condition share `seen` and `blank`, so that these are read once."""
+
+    seen: Any
+    blank: Any
+    grammar: Grammar
+    seed: int
+    judge: Judge | None = None
+
+
+class Written(NamedTuple):
+    """What was written of which task: a step, or None where it only ended; how many faces there are, where the grammar counts them;
+    whether it `goes_on`; and if not, whether it was `cut` off by a limit."""
+
+    task: int
+    step: Int[np.ndarray, "w"] | None
+    faces: int | None
+    goes_on: bool
+    cut: bool
+
+
 def generate(
     network: Network,
     seen: Seen | Shape,
@@ -161,58 +183,123 @@ def generate(
     `blank` is the same rows without their condition, for guidance; None leaves guidance out. With `judges`, one a row, each step is
     tried in `sampling.tries` ways at a time, and the judge takes one; without, the first try counts.
     """
-    writer = _Writer(network, seen, blank, sampling)
-    rows = [_Row(number, grammar, seed, judges[number] if judges else None) for number, seed in enumerate(seeds)]
-    for step in range(network.most_steps(sampling.max_faces)):
-        for row in rows:
-            row.wrote = False
-        asking = [row for row in rows if row.running and not (row.ways and row.decide(grammar))]
+    blanks = [None] * len(seeds) if blank is None else blank.rows()
+    tasks = [
+        Task(one, without, grammar, seed, judges[number] if judges else None)
+        for number, (one, without, seed) in enumerate(zip(seen.rows(), blanks, seeds, strict=True))
+    ]
+    yield from in_step(network, tasks, sampling)
+
+
+def in_step(network: Network, tasks: Sequence[Task], sampling: Sampling) -> Iterator[Int[np.ndarray, "b w"]]:
+    """All tasks side by side, as `generate` yields them."""
+    for written in write(network, tasks, sampling, len(tasks)):
+        steps = np.full((len(tasks), network.config.width), -1)
+        for one in written:
+            if one.step is not None:
+                steps[one.task] = one.step
+        if (steps >= 0).any():
+            yield steps
+
+
+def write(network: Network, tasks: Iterable[Task], sampling: Sampling, rows: int) -> Iterator[list[Written]]:
+    """Write every task, up to `rows` at the same time: one that is done makes room for the next. Yields a step of all that are being
+    written. What a task becomes depends on nothing but the task: of judged ones to the last bit where the network's large products do not
+    depend on the number of rows (see precision.py); of others as far as last bits decide nothing."""
+    waiting = enumerate(tasks)
+    first = list(itertools.islice(waiting, rows))
+    if not first:
+        return
+    writer = _Writer(network, [task for _, task in first], sampling)
+    running = [_Row(place, number, task, sampling) for place, (number, task) in enumerate(first)]
+    while running:
+        asking = [row for row in running if not (row.ways and row.decide())]
         while asking:
-            _try(writer, grammar, asking, sampling.tries if judges else 1, step < sampling.min_faces)
-            asking = [row for row in asking if not row.decide(grammar)]
-        if not any(row.wrote for row in rows):
-            return
-        yield np.stack([row.step if row.wrote else np.full(network.config.width, -1) for row in rows])
-        writer.take(np.stack([row.step if row.wrote else np.zeros(network.config.width, dtype=np.int64) for row in rows]))
+            _try(writer, asking, sampling)
+            asking = [row for row in asking if not row.decide()]
+        yield [row.written() for row in running]
+        going = [row for row in running if row.running]
+        writer.take(going)
+        ended = (row.place for row in running if not row.running)
+        for place, (number, task) in zip(ended, waiting, strict=False):
+            writer.begin(place, task)
+            going.append(_Row(place, number, task, sampling))
+        running = sorted(going, key=lambda row: row.place)
 
 
 class _Row:
     """One mesh that is being written, and the ways in which its open step was tried."""
 
-    def __init__(self, number: int, grammar: Grammar, seed: int, judge: Judge | None) -> None:
-        self.number, self.judge = number, judge
-        self.state = grammar.start() if judge is None else grammar.steered(grammar.start(), judge.steering)
-        self.draw = np.random.default_rng(seed)
-        self.running, self.wrote = True, False
+    def __init__(self, place: int, number: int, task: Task, sampling: Sampling) -> None:
+        self.place, self.number, self.sampling = place, number, sampling
+        self.grammar, self.judge = task.grammar, task.judge
+        self.state = self.grammar.start() if task.judge is None else self.grammar.steered(self.grammar.start(), task.judge.steering)
+        self.draw = np.random.default_rng(task.seed)
+        self.left = self.grammar.most_steps(sampling.max_faces)
+        self.running, self.wrote, self.cut = True, False, False
         self.ways: list[_Way] = []
 
-    def decide(self, grammar: Grammar) -> bool:
+    @property
+    def tries(self) -> int:
+        return 1 if self.judge is None else self.sampling.tries
+
+    def written(self) -> Written:
+        return Written(self.number, self.step if self.wrote else None, self.grammar.faces(self.state), self.running, self.cut)
+
+    def decide(self) -> bool:
         """Whether the open step is decided upon; if so, it is `step`, unless the row has ended."""
         verdict = self._verdict()
         if verdict.what == "again":
             return False
         ways, self.ways = self.ways, []
         if verdict.what == "pass":
-            self.state = grammar.steered(self.state, self.judge.steering)
+            self.state = self.grammar.steered(self.state, self.judge.steering)
             return False
-        self.wrote = verdict.what == "take"
-        self.running = self.wrote and (self.judge is None or not self.judge.whole)
+        if verdict.what == "end" and self._too_short(self.state) and not ways[verdict.way].ended:
+            self.judge, verdict = None, Verdict("take")  # it sees nothing more to do, and leaves the rest to the network
+        self.wrote, self.cut = verdict.what == "take", False
+        self.running = self.wrote
         if self.wrote:
-            self.step, self.state = np.array(ways[verdict.way].ids), ways[verdict.way].state
-            if self.judge is not None:
-                self.state = grammar.steered(self.state, self.judge.steering)
-                spare = dict.fromkeys(ways[way].ids for way in verdict.spare)
-                self.ways = [way for ids in spare if (way := self._rewritten(grammar, ids)) is not None]
+            self._take(ways, verdict)
         return True
 
-    def _rewritten(self, grammar: Grammar, ids: tuple[int, ...]) -> _Way | None:
+    def _take(self, ways: list[_Way], verdict: Verdict) -> None:
+        self.step, self.state = np.array(ways[verdict.way].ids), ways[verdict.way].state
+        self.left -= 1
+        self.cut = self.left <= 0 or not self._fewer(self.state, self.sampling.max_faces, unknown=True)
+        if self.judge is not None and self.judge.whole:
+            self.running = self._too_short(self.state)
+            self.judge = None
+        self.running &= not self.cut
+        if self.judge is not None:
+            self.state = self.grammar.steered(self.state, self.judge.steering)
+            spare = dict.fromkeys(ways[way].ids for way in verdict.spare)
+            self.ways = [way for ids in spare if (way := self._rewritten(ids)) is not None]
+
+    def _too_short(self, state: State) -> bool:
+        """A judge may leave a mesh without a face, unless more are asked for."""
+        return self.sampling.min_faces > 1 and self._fewer(state, self.sampling.min_faces)
+
+    def _fewer(self, state: State, count: int, unknown: bool = False) -> bool:
+        """Whether there are fewer faces than so many."""
+        faces = self.grammar.faces(state)
+        return unknown if faces is None else faces < count
+
+    def _rewritten(self, ids: tuple[int, ...]) -> _Way | None:
         """A way of an earlier step as one of the open step, if it may be written."""
         state = self.state
         for id in ids:
-            if not grammar.legal(state)[id]:
+            if not self.grammar.legal(state)[id]:
                 return None
-            state = grammar.advance(state, id)
-        return _Way(self.number, state, ids)
+            state = self.grammar.advance(state, id)
+        return _Way(self, state, ids)
+
+    def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
+        """What the grammar allows; END only when there are enough faces, or when nothing else goes on."""
+        legal = self.grammar.legal(state)
+        if legal[-1] and legal[:-1].any() and self._fewer(state, self.sampling.min_faces):
+            legal[-1] = False
+        return legal
 
     def _verdict(self) -> Verdict:
         ended = np.array([way.ended for way in self.ways])
@@ -225,51 +312,49 @@ class _Row:
 class _Way:
     """One try at a step of a row: its ids so far (fillers once it is END), and where the grammar stands behind them."""
 
-    row: int
+    row: _Row
     state: State
     ids: tuple[int, ...] = ()
     ended: bool = False
 
 
-def _try(writer: _Writer, grammar: Grammar, rows: Sequence[_Row], count: int, must_write: bool) -> None:
-    """Give each of the rows `count` more ways."""
-    ways = [[_Way(row.number, row.state)] * count for row in rows]
+def _try(writer: _Writer, rows: Sequence[_Row], sampling: Sampling) -> None:
+    """Give each of the rows more ways."""
+    ways = [[_Way(row, row.state)] * row.tries for row in rows]
     for slot in range(writer.width):
-        uniform = np.concatenate([row.draw.random(count) for row in rows])
-        ways = _split(_grown(writer, grammar, list(itertools.chain(*ways)), uniform, must_write), count)
+        uniform = np.concatenate([row.draw.random(row.tries) for row in rows])
+        grown = iter(_grown(writer, list(itertools.chain(*ways)), uniform))
+        ways = [list(itertools.islice(grown, row.tries)) for row in rows]
         if (slot + 1) % writer.spell == 0 and slot + 1 < writer.width:
             ways = [_sifted(row.judge, its) if row.judge else its for row, its in zip(rows, ways, strict=True)]
     for row, its in zip(rows, ways, strict=True):
         row.ways += its
 
 
-def _split(ways: list[_Way], count: int) -> list[list[_Way]]:
-    return [ways[start : start + count] for start in range(0, len(ways), count)]
-
-
-def _grown(writer: _Writer, grammar: Grammar, ways: list[_Way], uniform: Float[np.ndarray, "o"], must_write: bool) -> list[_Way]:
+def _grown(writer: _Writer, ways: list[_Way], uniform: Float[np.ndarray, "o"]) -> list[_Way]:
     """The ways with one more id each. Ways that are alike so far are looked at once, and go on from one state."""
     going = [number for number, way in enumerate(ways) if not way.ended]
-    grown = [replace(way, ids=(*way.ids, 0)) for way in ways]
+    grown = [way if not way.ended else replace(way, ids=(*way.ids, 0)) for way in ways]
     if not going:
         return grown
     numbers: dict[tuple[int, tuple[int, ...]], int] = {}
-    which = [numbers.setdefault((ways[number].row, ways[number].ids), len(numbers)) for number in going]
+    which = [numbers.setdefault((ways[number].row.place, ways[number].ids), len(numbers)) for number in going]
     alike = {of: ways[number] for number, of in zip(reversed(going), reversed(which), strict=True)}
     starts = [alike[number] for number in range(len(numbers))]
-    legal = np.stack([grammar.legal(way.state) for way in starts])
-    if must_write and not starts[0].ids:
-        legal[legal[:, :-1].any(1), -1] = False
+    legal = np.stack([way.row.legal(way.state) for way in starts])
     ids = writer.pick(starts, legal, np.array(which), uniform[going])
-    states: dict[tuple[int, int], State] = {}
+    after: dict[tuple[int, int], _Way] = {}
     for number, of, id in zip(going, which, ids.tolist(), strict=True):
-        if id == writer.end:
-            grown[number] = replace(ways[number], ids=(0,), ended=True)
-            continue
-        if (of, id) not in states:
-            states[of, id] = grammar.advance(starts[of].state, id)
-        grown[number] = replace(ways[number], state=states[of, id], ids=(*ways[number].ids, id))
+        if (of, id) not in after:
+            after[of, id] = _went_on(starts[of], id, writer.end)
+        grown[number] = after[of, id]
     return grown
+
+
+def _went_on(way: _Way, id: int, end: int) -> _Way:
+    if id == end:
+        return replace(way, ids=(0,), ended=True)
+    return _Way(way.row, way.row.grammar.advance(way.state, id), (*way.ids, id))
 
 
 def _sifted(judge: Judge, ways: list[_Way]) -> list[_Way]:
@@ -280,38 +365,53 @@ def _sifted(judge: Judge, ways: list[_Way]) -> list[_Way]:
 
 
 class _Writer:
-    """The network with everything that it keeps between ids: cache, memory and the open step; rows twice with guidance."""
+    """The network with everything that it keeps between ids, of as many rows as there are places; rows twice with guidance."""
 
     @torch.inference_mode()
-    def __init__(self, network: Network, seen: Seen | Shape, blank: Seen | None, sampling: Sampling) -> None:
-        self.sampling = sampling
+    def __init__(self, network: Network, tasks: Sequence[Task], sampling: Sampling) -> None:
+        self.sampling, self.places = sampling, len(tasks)
         self.width, self.spell, self.end = network.config.width, network.config.spell, network.end
-        self.guided = blank is not None and sampling.guidance != 1
-        self.writing = network.writing(seen.joined(blank) if self.guided else seen, sampling.max_faces)
+        self.guided = tasks[0].blank is not None and sampling.guidance != 1
+        self.judged = tasks[0].judge is not None
+        seen = [task.seen for task in tasks] + ([task.blank for task in tasks] if self.guided else [])
+        self.writing = network.writing(seen, max(task.grammar.most_steps(sampling.max_faces) for task in tasks))
+
+    @torch.inference_mode()
+    def begin(self, place: int, task: Task) -> None:
+        """A new task in the place of one that is done."""
+        self.writing.begin(place, task.seen)
+        if self.guided:
+            self.writing.begin(place + self.places, task.blank)
 
     @torch.inference_mode()
     def pick(
         self, starts: Sequence[_Way], legal: Bool[np.ndarray, "n ids"], which: Int[np.ndarray, "o"], uniform: Float[np.ndarray, "o"]
     ) -> Int[np.ndarray, "o"]:
         """The next id of each way, which goes on from `which` of the starts."""
-        logits = self._logits(torch.tensor([way.row for way in starts]), torch.tensor([way.ids for way in starts], dtype=torch.long))
+        # Small products differ in their last bits with the number of ways; so the ways of judged meshes are asked about mesh by mesh.
+        meshes = [[*starts]] if not self.judged else [[*its] for _, its in itertools.groupby(starts, lambda way: way.row.place)]
+        logits = torch.cat([self._logits(ways) for ways in meshes])
         legal = torch.from_numpy(legal[:, : logits.shape[1]])
         return pick(logits, legal, torch.from_numpy(which), torch.from_numpy(uniform), self.sampling).numpy()
 
-    def _logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
+    def _logits(self, ways: Sequence[_Way]) -> Float[Tensor, "n ids"]:
+        rows = torch.tensor([way.row.place for way in ways])
+        opened = torch.tensor([way.ids for way in ways], dtype=torch.long)
         if self.guided:
-            rows = torch.cat([rows, rows + self.writing.rows // 2])
-        logits = self.writing.logits(rows.to(self.writing.device), self._doubled(opened)).cpu()
+            rows, opened = torch.cat([rows, rows + self.places]), torch.cat([opened, opened])
+        logits = self.writing.logits(rows.to(self.writing.device), opened.to(self.writing.device)).cpu()
         if not self.guided:
             return logits
         wanted, blank = logits.log_softmax(-1).chunk(2)
         return blank + self.sampling.guidance * (wanted - blank)
 
     @torch.inference_mode()
-    def take(self, ids: Int[np.ndarray, "b w"]) -> None:
-        """Go on behind a step of every row."""
-        self.writing.take(self._doubled(torch.from_numpy(ids)))
-
-    def _doubled(self, ids: Int[Tensor, "o *w"]) -> Int[Tensor, "p *w"]:
-        ids = ids.to(self.writing.device)
-        return torch.cat([ids, ids]) if self.guided else ids
+    def take(self, rows: Sequence[_Row]) -> None:
+        """Go on behind the steps of these rows."""
+        if not rows:
+            return
+        ids = torch.from_numpy(np.stack([row.step for row in rows])).to(self.writing.device)
+        places = [row.place for row in rows]
+        if self.guided:
+            ids, places = torch.cat([ids, ids]), [*places, *(place + self.places for place in places)]
+        self.writing.take(ids, places)

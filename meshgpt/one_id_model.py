@@ -13,6 +13,7 @@ b  rows      t  steps      p  points      d  width of the model
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.shape_encoder import ShapeEncoder, ShapeEncoderConfig
-from meshgpt.steps import Writing
-from meshgpt.transformer import KVCache, Transformer, TransformerConfig
+from meshgpt.steps import Beginnings
+from meshgpt.transformer import KVCache, RowCache, Transformer, TransformerConfig
 
 SPECIAL = 3  # BEGIN, PAD, END
 FACE = 9  # ids of a face that stands alone
@@ -82,6 +83,15 @@ class Shape(NamedTuple):
         """Keep (or repeat) rows, in the given order."""
         return Shape(self.latents[rows], self.prefix[rows])
 
+    def rows(self) -> list[Shape]:
+        """Each row by itself."""
+        return [self.select(torch.tensor([row], device=self.prefix.device)) for row in range(len(self.prefix))]
+
+    @classmethod
+    def gathered(cls, rows: Sequence[Shape]) -> Shape:
+        """Single rows, one below the other."""
+        return cls(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+
 
 class IdCache(KVCache):
     """Keys and values, and how many ids each row has had since its roles were last counted from 0."""
@@ -89,20 +99,6 @@ class IdCache(KVCache):
     def __init__(self, config: TransformerConfig, rows: int, capacity: int, like: Tensor) -> None:
         super().__init__(config, rows, capacity, like)
         self.since = torch.zeros(rows, dtype=torch.long, device=like.device)
-
-    def select(self, rows: Tensor) -> None:
-        super().select(rows)
-        self.since = self.since[rows]
-
-
-class NoMemory:
-    """These models look nothing up in what was written."""
-
-    def within_step(self, opened: Int[Tensor, "o s"], rows: Int[Tensor, "o"]) -> None:
-        return None
-
-    def advance(self, ids: Int[Tensor, "b 1"]) -> None:
-        return None
 
 
 class OneIdModel(nn.Module):
@@ -161,9 +157,6 @@ class OneIdModel(nn.Module):
         """How many ids behind BEGIN there are positions for."""
         return self.config.body.positions - self.config.cloud.look.vectors - 1
 
-    def memory(self, rows: int) -> NoMemory:
-        return NoMemory()
-
     def begin(self, shape: Shape, steps: int) -> tuple[IdCache, Float[Tensor, "b 1 d"]]:
         """Read the prefix, and BEGIN unless the model is to write it itself; returns the cache, with room for `steps` ids, and the hidden
         vector that writes the first."""
@@ -182,13 +175,46 @@ class OneIdModel(nn.Module):
         roles, cache.since = self.role_of(ids[:, None], cache.since)
         return self.body(self._embedded(ids[:, None], roles), cache)
 
-    def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b 0"], memory: None, shape: Shape) -> Float[Tensor, "b ids"]:
+    def slot_logits(
+        self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b 0"], memory: None, shape: Shape | None
+    ) -> Float[Tensor, "b ids"]:
         return self.head(hidden)[:, 0].float()
 
-    def most_steps(self, faces: int) -> int:
-        """Whoever generates counts ids here."""
-        return faces
-
-    def writing(self, shape: Shape, faces: int) -> Writing:
+    def writing(self, shape: Shape | Sequence[Shape], steps: int) -> WritingIds:
         """Rows that are about to be written, each with so many ids at most."""
-        return Writing(self, shape, faces)
+        return WritingIds(self, shape, steps)
+
+
+class WritingIds:
+    """Rows that are being written, each by itself, so that rows come and go: the cache, how many ids each row has had since its roles were
+    last counted from 0, and the hidden vectors that write the next ids."""
+
+    def __init__(self, network: OneIdModel, shapes: Shape | Sequence[Shape], steps: int) -> None:
+        shapes = shapes.rows() if isinstance(shapes, Shape) else list(shapes)
+        self.network, self.beginnings = network, Beginnings(lambda shape: network.begin(shape, 0))
+        prefix, hidden = self.beginnings.of(shapes[0])
+        self.rows, self.device = len(shapes), hidden.device
+        self.cache = RowCache(network.config.body, self.rows, prefix.length + steps, prefix.keys)
+        self.hidden = hidden.new_zeros(self.rows, *hidden.shape[1:])
+        self.since = torch.zeros(self.rows, dtype=torch.long, device=self.device)
+        for row, shape in enumerate(shapes):
+            self.begin(row, shape)
+
+    def begin(self, row: int, shape: Shape) -> None:
+        """A new row in place of the one that was there."""
+        prefix, hidden = self.beginnings.of(shape)
+        self.cache.begin(row, prefix)
+        self.hidden[row], self.since[row] = hidden[0], prefix.since[0]
+
+    def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n 0"]) -> Float[Tensor, "n ids"]:
+        return self.network.slot_logits(self.hidden[rows], opened, None, None)
+
+    def take(self, ids: Int[Tensor, "b 1"], rows: Sequence[int] | None = None) -> None:
+        """Go on behind an id of the given rows, or of all."""
+        reading = list(range(self.rows)) if rows is None else list(rows)
+        going = [at for at, row in enumerate(reading) if self.cache.lengths[row] < self.cache.capacity]
+        self.cache.reading = [reading[at] for at in going]
+        if going:
+            which = torch.tensor(self.cache.reading, device=self.device)
+            roles, self.since[which] = self.network.role_of(ids[going], self.since[which])
+            self.hidden[which] = self.network.body(self.network._embedded(ids[going], roles), self.cache)

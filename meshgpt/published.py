@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from meshgpt.conditioners import pick_points
 from meshgpt.generate import Sampling
 from meshgpt.mesh import Fit, Mesh, mesh_of, to_unit
-from meshgpt.tokenizer.adjacent import AdjacentState, AdjacentTokenizer, as_released
+from meshgpt.tokenizer.adjacent import AdjacentTokenizer, as_released
 from meshgpt.tokenizer.face_codes import FACE, FaceCodesTokenizer
-from meshgpt.tokenizer.interface import Grammar, State, Steering
+from meshgpt.tokenizer.interface import UNLIMITED, Grammar, State, Steering
 from meshgpt.trimesh_order import mended
 
 LONGEST_SIDE = 0.9995  # of what the networks are shown, in the cube
@@ -41,7 +41,8 @@ class Published:
     @property
     def sampling(self) -> Sampling:
         """The published default: the likeliest id, always; and as many faces as the model was trained for."""
-        return Sampling(temperature=0.0, max_faces=self.most_faces, tries=1, settle="none" if self.as_released else "cloud")
+        settle = "none" if self.as_released else "cloud"
+        return Sampling(temperature=0.0, max_faces=self.most_faces, edges="any", tries=1, settle=settle)
 
     @property
     def most_faces(self) -> int:
@@ -79,8 +80,10 @@ class Published:
     def grammar(self, least: int, most: int) -> Grammar:
         """For meshes of so many faces; as released, of any."""
         if self.as_released:
-            return Anything(self.tokenizer.vocab + SPECIALS + 1)
-        return Limited(self.tokenizer.grammar(), least, most)
+            return Anything(self.tokenizer.vocab + SPECIALS + 1, self.steps(most))
+        if isinstance(self.tokenizer, FaceCodesTokenizer):
+            most = min(most, self.most_faces)  # it has no places for more
+        return Limited(self.tokenizer.grammar(faces=most), least, most, self.room)
 
     def faces_in(self, ids: Int[np.ndarray, "n"]) -> int:
         """How many there are so far; as released, about."""
@@ -113,11 +116,12 @@ class Published:
 @dataclass(frozen=True)
 class Limited:
     """A tokenizer's grammar for a network that has BEGIN and PAD before END: neither is ever legal. The mesh ends
-    after `least` to `most` faces."""
+    after `least` to `most` faces, and before there are more than `room` ids."""
 
     inner: Grammar
     least: int
     most: int
+    room: int = UNLIMITED
 
     def start(self) -> tuple[State, int]:
         return self.inner.start(), 0
@@ -126,8 +130,8 @@ class Limited:
         inner, written = state
         legal = self.inner.legal(inner)
         if legal[-1]:
-            faces = self._faces(inner, written)
-            legal[:-1] &= faces < self.most
+            faces = self.inner.faces(inner)
+            legal[:-1] &= faces < self.most and written + self.inner.most_steps(1) <= self.room
             legal[-1] = faces >= self.least or not legal[:-1].any()
         return np.concatenate([legal[:-1], np.zeros(SPECIALS, dtype=bool), legal[-1:]])
 
@@ -137,24 +141,37 @@ class Limited:
     def steered(self, state: tuple[State, int], steering: Steering) -> tuple[State, int]:
         return state
 
-    def _faces(self, state: State, written: int) -> int:
-        return state.faces.faces if isinstance(state, AdjacentState) else written // FACE
+    def faces(self, state: tuple[State, int]) -> int:
+        return self.inner.faces(state[0])
+
+    def most_steps(self, faces: int) -> int:
+        return min(self.inner.most_steps(faces), self.room)
 
 
 @dataclass(frozen=True)
 class Anything:
-    """No grammar: every one of `ids` ids may come next, always."""
+    """No grammar: every one of `ids` ids may come next, always, and nobody counts faces; after `steps` of them it is over."""
 
     ids: int
+    steps: int = UNLIMITED
 
     def start(self) -> State:
-        return None
+        return False
 
     def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
-        return np.ones(self.ids, dtype=bool)
+        """All, but for END before there is anything."""
+        legal = np.ones(self.ids, dtype=bool)
+        legal[-1] = state
+        return legal
 
     def advance(self, state: State, id: int) -> State:
-        return state
+        return True
 
     def steered(self, state: State, steering: Steering) -> State:
         return state
+
+    def faces(self, state: State) -> None:
+        return None
+
+    def most_steps(self, faces: int) -> int:
+        return self.steps

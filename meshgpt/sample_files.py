@@ -9,11 +9,8 @@ It knows names of files and words for users. It does not know how a mesh comes a
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,15 +21,16 @@ from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from meshgpt.cloud import Cloud
-from meshgpt.files import MESH_ENDINGS, POINT_ENDINGS, WRITTEN_ENDINGS, read_mesh, read_points
+from meshgpt.files import MESH_ENDINGS, read_mesh, read_points
 from meshgpt.mesh import Mesh, sample_surface
-from meshgpt.mistakes import sentence
+from meshgpt.mistakes import say, sentence
+from meshgpt.particulars import Particulars, Surface, write_report
+from meshgpt.sample_places import Job, check_place, job_of_file, jobs_of_folder
 
 if TYPE_CHECKING:
     from meshgpt.generate import Sampling
-    from meshgpt.model import MeshGPT, Sample
+    from meshgpt.model import MeshGPT, Sample, Shown
 
-ROWS = 16  # samples written at the same time
 SHELL_POINTS = 16_384
 TRIES = 5  # seeds more, when a sample has no face
 
@@ -56,8 +54,9 @@ PICTURE = PrimitiveConstructorSpec(
 class SampleOptions:
     """Generate the mesh of a point cloud, in the cloud's own frame, and draw a picture of both.
 
-    Each mesh is a line on the standard output: the file, its faces and vertices, how far it is from the cloud (mean distance from mesh to
-    cloud plus mean distance back, in per cent of the cloud's longest side), the time, and the seed that gives the same mesh again.
+    Each mesh is a line on the standard output: the file, its faces, vertices, pieces and open edges, how far it is from the cloud (mean
+    distance from mesh to cloud plus mean distance back, in per cent of the cloud's longest side), the time, and the seed that gives the
+    same mesh again. Ctrl-C writes what is there of the meshes at work.
     """
 
     cond: Path
@@ -68,6 +67,9 @@ class SampleOptions:
     """The picture, a .png: the cloud on the left, the mesh on the right."""
     no_picture: bool = False
     """Draw none."""
+    report: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="(default: none)")] = None
+    """A .json file: for each mesh its faces, vertices, components, boundary and non-manifold edges, whether it is watertight, how far it is
+    from the cloud, tokens, seconds, seed, model, and the faces that were left out."""
     model: Annotated[str | None, arg(metavar="PLACE", help_behavior_hint="(default: the one that ships with meshgpt)")] = None
     """A model: its folder, or its name on the Hugging Face hub (org/name)."""
     revision: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: the newest)")] = None
@@ -86,7 +88,9 @@ class SampleOptions:
     """Choose among the likeliest that together have this probability."""
     guidance: float = 1.0
     """Above 1 the network minds the cloud more than it has learned to (classifier-free guidance), which takes twice the time."""
-    edges: Literal["manifold", "any"] = "manifold"
+    edges: Annotated[
+        Literal["manifold", "any"] | None, arg(metavar="{manifold,any}", help_behavior_hint="(default: manifold; of published models any)")
+    ] = None
     """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
     """cloud keeps vertices on the cloud, and lets faces come bottom up, as they came in training; none leaves it to the model."""
@@ -99,7 +103,7 @@ class SampleOptions:
     max_faces: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 800; of published models 800 or 1600)")] = None
     """The mesh is cut off there."""
     min_faces: int = 1
-    """The mesh does not end before."""
+    """The mesh does not end before; faces that are left out afterwards are counted here."""
     up: Literal["y", "z"] = "y"
     """The axis that points up in the input, and so in the mesh."""
     as_released: bool = False
@@ -110,7 +114,7 @@ class SampleOptions:
     mc_level: int = 7
     """The shell is made on 2^level cells a side."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
-    """For published models: bf16 takes half the memory and is faster, int8 (CPUs only) a quarter."""
+    """Of the transformer: bf16 takes half the memory, int8 (CPUs only) a quarter; large ones are faster so, the one that ships hardly."""
     device: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: a GPU where there is one)")] = None
     """cpu, cuda, cuda:1, mps ..."""
     threads: int = 1
@@ -122,33 +126,32 @@ class SampleOptions:
         return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
-@dataclass(frozen=True)
-class Job:
-    """An input, and the files to write: as many meshes as samples, as many pictures or none."""
-
-    cond: Path
-    meshes: tuple[Path, ...]
-    pictures: tuple[Path, ...]
-
-
 def run(options: SampleOptions) -> None:
     """Write what the options ask for; ValueError or FileNotFoundError, with one sentence, where that cannot be.
 
-    A bad file in a folder does not stop the others.
+    A bad file in a folder does not stop the others. On Ctrl-C what is there of the meshes at work is written first.
     """
     _check(options)
-    if options.cond.is_dir():
-        jobs = _jobs_of_folder(options)
-        model = _load(options)
-        bad = sum(not _tried(model, job, options) for job in jobs)
-        if bad:
-            raise ValueError(f"{bad} of the {len(jobs)} inputs in {options.cond} gave no mesh; mend or remove those named above")
-    else:
-        began = time.monotonic()
-        given = _read(options.cond, options)  # first: a bad input is found out at once, a model takes seconds
-        job = _job_of_file(options)
-        model = _load(options)
-        _write(model, _shown(model, given, options), job, options, began)
+    records: list[Particulars] = []
+    try:
+        (_run_folder if options.cond.is_dir() else _run_file)(options, records)
+    finally:
+        if options.report is not None and records:
+            write_report(options.report, records)
+
+
+def _run_file(options: SampleOptions, records: list[Particulars]) -> None:
+    given = _read(options.cond, options)  # first: a bad input is found out at once, a model takes seconds
+    job = job_of_file(options)
+    desk = _Desk(_load(options), options, records)
+    desk.one(job, _shown(desk.model, given, options))
+
+
+def _run_folder(options: SampleOptions, records: list[Particulars]) -> None:
+    jobs = jobs_of_folder(options)
+    bad = _Desk(_load(options), options, records).many(jobs)
+    if bad:
+        raise ValueError(f"{bad} of the {len(jobs)} inputs in {options.cond} gave no mesh; mend or remove those named above")
 
 
 def _check(options: SampleOptions) -> None:
@@ -163,82 +166,10 @@ def _check(options: SampleOptions) -> None:
         raise ValueError("--as-released turns nothing, so that it leaves no choice of --up; leave one of them away")
     if not 4 <= options.mc_level <= 9:
         raise ValueError(f"--mc-level {options.mc_level} does not fit; use 4 to 9")
+    if options.report is not None:
+        check_place(options.report, "reports", (".json",))
     if options.no_picture and options.picture is not None:
         raise ValueError(f"--no-picture and --picture {options.picture} contradict each other; pass one of them")
-
-
-def _tried(model: MeshGPT, job: Job, options: SampleOptions) -> bool:
-    began = time.monotonic()
-    try:
-        _write(model, _shown(model, _read(job.cond, options), options), job, options, began)
-    except Exception as error:
-        said = sentence(error)
-        if said is None:
-            raise
-        _say(said if job.cond.name in said else f"{job.cond.name}: {said}")
-        return False
-    return True
-
-
-# Names
-
-
-def _job_of_file(options: SampleOptions) -> Job:
-    mesh = options.out or options.cond.with_suffix(".glb")
-    mesh = mesh / f"{options.cond.stem}.glb" if mesh.is_dir() else mesh
-    _check_place(mesh, "meshes", WRITTEN_ENDINGS)
-    if options.picture is not None:
-        _check_place(options.picture, "pictures", (".png",))
-    return _job(options.cond, mesh, options, {options.cond.resolve()})
-
-
-def _jobs_of_folder(options: SampleOptions) -> list[Job]:
-    folder = options.cond
-    if options.picture is not None:
-        raise ValueError(f"{options.picture} is one picture, but {folder} is a folder; leave the path away: each goes beside its mesh")
-    out = options.out or folder.resolve().with_name(f"{folder.resolve().name}-meshes")
-    if out.is_file():
-        raise ValueError(f"{out} is a file, but the meshes of a folder go to a folder; name another --out")
-    endings = sorted({*MESH_ENDINGS, *POINT_ENDINGS})
-    inputs = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in endings and not path.name.startswith(".")]
-    if not inputs:
-        raise ValueError(f"{folder} holds no point cloud and no mesh; a folder with files ending in {' '.join(endings)} fits")
-    taken = {path.resolve() for path in inputs}
-    return [_job(path, out / f"{path.stem}.glb", options, taken) for path in inputs]
-
-
-def _check_place(path: Path, what: str, endings: tuple[str, ...]) -> None:
-    """Early, so that nobody waits for a mesh that cannot be written."""
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{path.name} ends in {path.suffix or 'nothing'}; {what} are written as {' '.join(endings)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first, or write elsewhere")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"the folder {path.parent} may not be written to; name another place with --out")
-
-
-def _job(cond: Path, mesh: Path, options: SampleOptions, taken: set[Path]) -> Job:
-    """Names beside those that are taken, which grow by them."""
-    meshes = tuple(_free(name, taken) for name in _numbered(mesh, options.samples))
-    if options.no_picture:
-        return Job(cond, meshes, ())
-    if options.picture is not None:
-        return Job(cond, meshes, tuple(_numbered(options.picture, options.samples)))
-    return Job(cond, meshes, tuple(path.with_suffix(".png") for path in meshes))
-
-
-def _numbered(path: Path, count: int) -> list[Path]:
-    return [path] if count == 1 else [path.with_stem(f"{path.stem}-{number}") for number in range(count)]
-
-
-def _free(path: Path, taken: set[Path]) -> Path:
-    free = path
-    while free.resolve() in taken:
-        free = free.with_stem(f"{free.stem}-mesh")
-    taken.add(free.resolve())
-    if free != path:
-        _say(f"{path} is an input or the mesh of another one, so this one goes to {free}")
-    return free
 
 
 # Meshes
@@ -302,30 +233,132 @@ def _shown(model: MeshGPT, given: Cloud | Mesh, options: SampleOptions) -> Cloud
     return points.cloud_as_shown(points.points_of_mesh(given, published.points, options.seed))
 
 
-def _write(model: MeshGPT, cloud: Cloud, job: Job, options: SampleOptions, began: float) -> None:
-    from meshgpt.views import save_picture
+class _Desk:
+    """A model, what is wanted of it, and where the particulars of each mesh go."""
 
-    with _notes_said(), _progress(options.sampling(model.sampling).max_faces) as progress:
-        chosen = _chosen(model, cloud, options, progress)
-    job.meshes[0].parent.mkdir(parents=True, exist_ok=True)
-    for number, (sample, path) in enumerate(zip(chosen, job.meshes, strict=True)):
-        sample.mesh.save(path)
-        if job.pictures:
-            save_picture(sample.mesh, job.pictures[number], cloud, options.up)
-        print(_line(sample, path, time.monotonic() - began, options.sampling(model.sampling).max_faces), flush=True)
+    def __init__(self, model: MeshGPT, options: SampleOptions, records: list[Particulars]) -> None:
+        self.model, self.options, self.records = model, options, records
+        self.sampling = options.sampling(model.sampling)
+
+    def one(self, job: Job, cloud: Cloud) -> None:
+        """All meshes of one input."""
+        from meshgpt.model import Stopped
+
+        options = self.options
+        count = options.samples * options.best_of
+        try:
+            with _notes_said(), _progress(self.sampling.max_faces) as progress:
+                drawn = self.model.samples(cloud, count, options.seed, options.up, self.sampling, progress)
+                chosen = self._chosen(drawn, cloud, progress)
+        except Stopped as stop:
+            self.rescue(job, cloud, stop.samples)
+            raise
+        self._save(job, cloud, chosen)
+
+    def many(self, jobs: Sequence[Job]) -> int:
+        """Several inputs side by side; says how many of them gave no mesh."""
+        from meshgpt.model import Stopped
+
+        inputs = _Inputs(self, jobs)
+        try:
+            with _notes_said(), _progress(self.sampling.max_faces) as progress:
+                for number, sample in self.model.written(inputs.asked(), self.sampling, progress=progress):
+                    inputs.done(number, sample)
+        except Stopped as stop:
+            inputs.stopped(stop.samples)
+            raise
+        return inputs.bad
+
+    def _chosen(self, drawn: list[Sample], cloud: Cloud, progress: Callable[[int], None] = lambda faces: None) -> list[Sample]:
+        """As many samples as are wanted, each the nearest of its group and with at least one face."""
+        options = self.options
+        groups = [drawn[start : start + options.best_of] for start in range(0, len(drawn), options.best_of)]
+        seeds = range(options.seed + len(drawn), options.seed + len(drawn) + TRIES)
+        spare = (self.model.samples(cloud, 1, seed, options.up, self.sampling, progress)[0] for seed in seeds)
+        return [_nearest(group, spare) for group in groups]
+
+    def finish(self, job: Job, cloud: Cloud, drawn: list[Sample]) -> None:
+        self._save(job, cloud, self._chosen(drawn, cloud))
+
+    def _save(self, job: Job, cloud: Cloud, chosen: Sequence[Sample | None], stopped: bool = False) -> None:
+        """Each sample in its place; nothing where there is none."""
+        from meshgpt.views import save_picture
+
+        job.meshes[0].parent.mkdir(parents=True, exist_ok=True)
+        for number, (sample, path) in enumerate(zip(chosen, job.meshes, strict=True)):
+            if sample is None:
+                continue
+            sample.mesh.save(path)
+            if job.pictures and not stopped:
+                save_picture(sample.mesh, job.pictures[number], cloud, self.options.up)
+            self.records.append(self._particulars(sample, job, path, stopped and not sample.ended))
+            print(_line(sample, self.records[-1], self.sampling.max_faces), flush=True)
+
+    def rescue(self, job: Job, cloud: Cloud, samples: list[tuple[int, Sample]]) -> None:
+        """What is there of an input's meshes, whole ones first."""
+        groups: list[list[Sample]] = [[] for _ in job.meshes]
+        for number, sample in samples:
+            if len(sample.mesh.faces):
+                groups[number // self.options.best_of].append(sample)
+        best = [min(group, key=lambda sample: (not sample.ended, sample.distance), default=None) for group in groups]
+        if any(best):
+            self._save(job, cloud, best, stopped=True)
+
+    def _particulars(self, sample: Sample, job: Job, path: Path, stopped: bool) -> Particulars:
+        distance = 100 * sample.distance if np.isfinite(sample.distance) else None
+        model = str(self.options.model or "the one that ships")
+        numbers = (sample.tokens, sample.steps, sample.seconds, sample.dropped)
+        return Particulars(str(job.cond), str(path), model, sample.seed, Surface.of(sample.mesh), distance, *numbers, sample.ended, stopped)
 
 
-def _chosen(model: MeshGPT, cloud: Cloud, options: SampleOptions, progress: Callable[[int], None]) -> list[Sample]:
-    """As many samples as are wanted, each the nearest of its group and with at least one face."""
+class _Inputs:
+    """Several inputs that are written side by side: whose each sample is, and which inputs are through. A bad one stops no other."""
 
-    def draw(count: int, seed: int) -> list[Sample]:
-        return model.samples(cloud, count, seed, options.up, options.sampling(model.sampling), progress)
+    def __init__(self, desk: _Desk, jobs: Sequence[Job]) -> None:
+        self.desk, self.jobs, self.bad = desk, jobs, 0
+        self.owners: list[int] = []
+        self.clouds: dict[int, Cloud] = {}
+        self.drawn: dict[int, dict[int, Sample]] = {}
 
-    count = options.samples * options.best_of
-    drawn = [sample for start in range(0, count, ROWS) for sample in draw(min(ROWS, count - start), options.seed + start)]
-    groups = [drawn[start : start + options.best_of] for start in range(0, count, options.best_of)]
-    spare = (draw(1, seed)[0] for seed in range(options.seed + count, options.seed + count + TRIES))
-    return [_nearest(group, spare) for group in groups]
+    def asked(self) -> Iterator[tuple[Shown, int]]:
+        """What is to be written, read when it is its turn."""
+        options = self.desk.options
+        for at, job in enumerate(self.jobs):
+            with self._surviving(job):
+                cloud = _shown(self.desk.model, _read(job.cond, options), options)
+                shown = self.desk.model.look(cloud, options.up, self.desk.sampling)
+                self.clouds[at], self.drawn[at] = cloud, {}
+            if at not in self.clouds:
+                continue
+            for number in range(options.samples * options.best_of):
+                self.owners.append(at)
+                yield shown, options.seed + number
+
+    def done(self, number: int, sample: Sample) -> None:
+        at, options = self.owners[number], self.desk.options
+        self.drawn[at][sample.seed - options.seed] = sample
+        if len(self.drawn[at]) == options.samples * options.best_of:
+            drawn, cloud = self.drawn.pop(at), self.clouds.pop(at)
+            with self._surviving(self.jobs[at]):
+                self.desk.finish(self.jobs[at], cloud, [drawn[key] for key in sorted(drawn)])
+
+    def stopped(self, samples: list[tuple[int, Sample]]) -> None:
+        """Write what is there of those that are not through."""
+        for number, sample in samples:
+            self.drawn[self.owners[number]][sample.seed - self.desk.options.seed] = sample
+        for at, drawn in self.drawn.items():
+            self.desk.rescue(self.jobs[at], self.clouds[at], list(drawn.items()))
+
+    @contextmanager
+    def _surviving(self, job: Job) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            said = sentence(error)
+            if said is None:
+                raise
+            say(said if job.cond.name in said else f"{job.cond.name}: {said}")
+            self.bad += 1
 
 
 def _nearest(group: list[Sample], spare: Iterator[Sample]) -> Sample:
@@ -337,28 +370,18 @@ def _nearest(group: list[Sample], spare: Iterator[Sample]) -> Sample:
                 f"the model wrote no face for this cloud, with seeds up to {tried.seed}; pass another --seed, a cloud with more points, "
                 "or --tries 1 for a model that is hardly trained, or check --up"
             )
-        _say(f"seed {tried.seed} gave a mesh without faces; trying seed {best.seed}")
+        say(f"seed {tried.seed} gave a mesh without faces; trying seed {best.seed}")
     return best
 
 
-def _line(sample: Sample, path: Path, seconds: float, most: int) -> str:
-    mesh = sample.mesh
-    parts = [
-        f"{path}: {len(mesh.faces)} faces",
-        f"{len(mesh.vertices)} vertices",
-        f"{100 * sample.distance:.2f} % from the cloud",
-        f"{seconds:.1f} s",
-        f"seed {sample.seed}",
-    ]
-    cut = [] if sample.ended else [f"cut off by --max-faces {most}"]
-    return ", ".join(parts + cut)
+def _line(sample: Sample, found: Particulars, most: int) -> str:
+    parts = [*found.surface.words, f"{100 * sample.distance:.2f} % from the cloud", f"{sample.seconds:.1f} s", f"seed {sample.seed}"]
+    cut = [] if sample.ended else ["stopped by Ctrl-C" if found.stopped else f"cut off by --max-faces {most}"]
+    removed = [f"{found.removed} faces left out"] if found.removed else []
+    return f"{found.mesh}: " + ", ".join([*parts, *removed, *cut])
 
 
 # Words for the user
-
-
-def _say(text: str) -> None:
-    print(f"meshgpt: {text}", file=sys.stderr)
 
 
 @contextmanager
@@ -368,7 +391,7 @@ def _notes_said() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for text in dict.fromkeys(str(note.message) for note in notes if issubclass(note.category, UserWarning)):
-        _say(text)
+        say(text)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ b  rows      t  steps      w  ids of a step      p  points      d  width of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshgpt.conditioners import FAR_AWAY, Condition, PointCloud, PointCloudConfig, Surroundings, SurroundingsConfig, profile
-from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding
+from meshgpt.depth import DepthConfig, DepthDecoder, Places, StepEmbedding, chosen
 from meshgpt.memory import Memory, RunningMemory, remember
-from meshgpt.transformer import KVCache, Transformer, TransformerConfig
+from meshgpt.precision import best_for
+from meshgpt.transformer import KVCache, RowCache, Transformer, TransformerConfig
 
 IGNORED = -100
 
@@ -70,15 +72,20 @@ class Seen:
     def select(self, rows: Tensor) -> Seen:
         """Keep (or repeat) rows, in the given order."""
         places = None if self.places is None else self.places.select(rows)
-        field = None if self.field is None else self.field[rows]
-        return Seen(Condition(self.prefix.vectors[rows], self.prefix.keep[rows]), places, field)
+        field = None if self.field is None else chosen(self.field, rows)
+        return Seen(Condition(*(chosen(part, rows) for part in self.prefix)), places, field)
 
-    def joined(self, other: Seen) -> Seen:
-        """The rows of both, one set below the other."""
-        prefix = Condition(*(torch.cat(pair) for pair in zip(self.prefix, other.prefix, strict=True)))
-        places = None if self.places is None or other.places is None else self.places.joined(other.places)
-        field = None if self.field is None or other.field is None else torch.cat([self.field, other.field])
-        return Seen(prefix, places, field)
+    def rows(self) -> list[Seen]:
+        """Each row by itself."""
+        return [self.select(torch.tensor([row], device=self.prefix.vectors.device)) for row in range(len(self.prefix.vectors))]
+
+    @classmethod
+    def gathered(cls, rows: Sequence[Seen]) -> Seen:
+        """Single rows, one below the other."""
+        prefix = Condition(*(torch.cat(parts) for parts in zip(*(row.prefix for row in rows), strict=True)))
+        field = None if rows[0].field is None else torch.cat([row.field for row in rows])
+        places = None if rows[0].places is None else Places.gathered([row.places for row in rows])
+        return cls(prefix, places, field)
 
 
 def seen_places(
@@ -155,7 +162,7 @@ class StepModel(nn.Module):
         prefix = seen.prefix.vectors
         if not bool(seen.prefix.keep.all()):
             raise ValueError("the prefix of a generation holds padding; pass conditions of equal length together")
-        cache = KVCache(self.config.body, len(prefix), prefix.shape[1] + 1 + steps, prefix)
+        cache = self.body.cache(len(prefix), prefix.shape[1] + 1 + steps)
         first = torch.cat([prefix, self.start.expand(len(prefix), 1, -1)], 1)
         return cache, self.body(first, cache)[:, -1:]
 
@@ -168,8 +175,8 @@ class StepModel(nn.Module):
         """The memory before step 0."""
         return RunningMemory(rows, self.config.width, self.depth.shifts, self.config.bins, self.start.device)
 
-    def read_step(self, ids: Int[Tensor, "b w"], seen: Seen, cache: KVCache) -> Float[Tensor, "b 1 d"]:
-        """Take in a step; returns the hidden vector that writes the next one."""
+    def read_step(self, ids: Int[Tensor, "b w"], seen: Seen, cache: KVCache | RowCache) -> Float[Tensor, "b 1 d"]:
+        """Take in a step of each row (of those that a RowCache reads); returns the hidden vectors that write the next ones."""
         return self.body(self.embed(ids[:, None], seen.places), cache)
 
     def slot_logits(self, hidden: Float[Tensor, "b 1 d"], opened: Int[Tensor, "b s"], memory: Memory, seen: Seen) -> Float[Tensor, "b ids"]:
@@ -178,32 +185,87 @@ class StepModel(nn.Module):
         (logits,) = self.depth(hidden, opened[:, None], memory, seen.places, range(slot, slot + 1))
         return logits[:, 0]
 
-    def most_steps(self, faces: int) -> int:
-        """Steps that may be written for so many faces."""
-        return faces
+    def writing(self, seen: Seen | Sequence[Seen], steps: int) -> Writing:
+        """Rows that are about to be written, each with so many steps at most."""
+        return Writing(self, seen, steps)
 
-    def writing(self, seen: Seen, faces: int) -> Writing:
-        """Rows that are about to be written, each with so many faces at most."""
-        return Writing(self, seen, faces)
+
+class Beginnings:
+    """What a network keeps of prefixes that it has read: the last one only, since rows of one condition come one after another."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self.read, self.seen, self.kept = read, None, None
+
+    def of(self, seen: Any) -> Any:
+        if seen is not self.seen:
+            self.seen, self.kept = seen, self.read(seen)
+        return self.kept
+
+
+class SeenRows:
+    """What each of the rows sees that are being written."""
+
+    def __init__(self, rows: Sequence[Seen]) -> None:
+        self.each, self._all = [*rows], None
+
+    def put(self, row: int, seen: Seen) -> None:
+        self.each[row], self._all = seen, None
+
+    def of(self, rows: Int[Tensor, "n"]) -> Seen:
+        """Rows in the given order; the ways of one mesh share what it sees, and others have no part in it."""
+        if bool((rows == rows[0]).all()):
+            return self.each[int(rows[0])].select(torch.zeros_like(rows))
+        if self._all is None:
+            self._all = Seen.gathered(self.each)
+        return self._all.select(rows)
 
 
 class Writing:
-    """Rows that are being written: the cache, the memory, and the hidden vector that writes the open step; of any network that begins,
-    reads and writes like a StepModel."""
+    """Rows that are being written, each by itself, so that rows come and go: the cache, the memory, and the hidden vector that writes the
+    open step."""
 
-    def __init__(self, network: Any, seen: Any, faces: int) -> None:
-        self.network, self.seen = network, seen
-        self.cache, self.hidden = network.begin(seen, network.most_steps(faces))
-        self.rows, self.device = len(self.hidden), self.hidden.device
-        self.memory = network.memory(self.rows)
+    def __init__(self, network: StepModel, seen: Seen | Sequence[Seen], steps: int) -> None:
+        rows = seen.rows() if isinstance(seen, Seen) else list(seen)
+        self.network, self.seen = network, SeenRows(rows)
+        self.beginnings = Beginnings(lambda seen: network.begin(seen, 0))
+        prefix, hidden = self.beginnings.of(rows[0])
+        self.rows, self.device = len(rows), hidden.device
+        self.cache = RowCache(network.config.body, self.rows, prefix.length + steps, prefix.keys)
+        self.hidden = hidden.new_zeros(self.rows, *hidden.shape[1:])
+        self.memory = [network.memory(1) for _ in rows]
+        for row, condition in enumerate(rows):
+            self.begin(row, condition)
+
+    def begin(self, row: int, seen: Seen) -> None:
+        """A new row in place of the one that was there."""
+        prefix, hidden = self.beginnings.of(seen)
+        self.cache.begin(row, prefix)
+        self.hidden[row], self.memory[row] = hidden[0], self.network.memory(1)
+        self.seen.put(row, seen)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids of the rows' open steps."""
-        memory = self.memory.within_step(opened, rows)
-        return self.network.slot_logits(self.hidden[rows], opened, memory, self.seen.select(rows))
+        with best_for(len(rows)):
+            return self.network.slot_logits(self.hidden[rows], opened, self._memory(rows, opened), self.seen.of(rows))
 
-    def take(self, ids: Int[Tensor, "b w"]) -> None:
-        """Go on behind a step of every row; rows that have ended may hold anything."""
-        self.memory.advance(ids)
-        if self.cache.length < self.cache.capacity:
-            self.hidden = self.network.read_step(ids, self.seen, self.cache)
+    def _memory(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Memory:
+        """What each row's memory says, in the given order."""
+        order = rows.argsort(stable=True)
+        kinds, counts = rows[order].unique_consecutive(return_counts=True)
+        parts = [
+            self.memory[row].within_step(ids, torch.zeros(len(ids), dtype=torch.long, device=self.device))
+            for row, ids in zip(kinds.tolist(), opened[order].split(counts.tolist()), strict=True)
+        ]
+        back = order.argsort()
+        return Memory(*(torch.cat(same)[back] for same in zip(*parts, strict=True)))
+
+    def take(self, ids: Int[Tensor, "b w"], rows: Sequence[int] | None = None) -> None:
+        """Go on behind a step of the given rows, or of all."""
+        reading = list(range(self.rows)) if rows is None else list(rows)
+        for row, step in zip(reading, ids, strict=True):
+            self.memory[row].advance(step[None])
+        going = [at for at, row in enumerate(reading) if self.cache.lengths[row] < self.cache.capacity]
+        self.cache.reading = [reading[at] for at in going]
+        if going:  # without `best_for`: what a row reads may not depend on how many are read
+            which = torch.tensor(self.cache.reading, device=self.device)
+            self.hidden[which] = self.network.read_step(ids[going], self.seen.of(which), self.cache)

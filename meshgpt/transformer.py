@@ -73,8 +73,9 @@ class KVCache:
 
     def __init__(self, config: TransformerConfig, rows: int, capacity: int, like: Tensor) -> None:
         shape = (config.layers, rows, config.heads, capacity, config.dim // config.heads)
-        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        # Not filled: nothing is read before it was written, and memory that is never written to costs nothing.
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.empty(shape, dtype=like.dtype, device=like.device)
         self.capacity = capacity
         self.length = 0
 
@@ -92,6 +93,46 @@ class KVCache:
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
 
+class RowCache:
+    """Keys and values of rows that are at different places, each read by itself: a row's numbers do not depend on the others.
+
+    `reading` says which rows the next vectors are for; the caller sets it. A row begins with a copy of what a cache of one row holds.
+    """
+
+    def __init__(self, config: TransformerConfig, rows: int, capacity: int, like: Tensor) -> None:
+        shape = (config.layers, rows, config.heads, capacity, config.dim // config.heads)
+        # Not zeros: memory that no row reaches is never touched.
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.capacity = capacity
+        self.lengths = [0] * rows
+        self.reading = list(range(rows))
+
+    def begin(self, row: int, prefix: KVCache) -> None:
+        """A new row in place of the one that was there."""
+        length = prefix.length
+        self.keys[:, row, :, :length] = prefix.keys[:, 0, :, :length]
+        self.values[:, row, :, :length] = prefix.values[:, 0, :, :length]
+        self.lengths[row] = length
+
+    def attend(
+        self, layer: int, query: Float[Tensor, "b h 1 e"], keys: Float[Tensor, "b h 1 e"], values: Float[Tensor, "b h 1 e"]
+    ) -> Float[Tensor, "b h 1 e"]:
+        """Store what comes now behind what came before in each row, and look it all up; the caller moves the rows once for all layers."""
+        mixed = torch.empty_like(query)
+        for at, row in enumerate(self.reading):
+            end = self.lengths[row] + 1
+            self.keys[layer, row, :, end - 1 : end] = keys[at]
+            self.values[layer, row, :, end - 1 : end] = values[at]
+            known = self.keys[layer, row, None, :, :end], self.values[layer, row, None, :, :end]
+            mixed[at] = attend_once(query[at, None], *known)[0]
+        return mixed
+
+    def move(self) -> None:
+        for row in self.reading:
+            self.lengths[row] += 1
+
+
 def rotary(positions: Float[Tensor, "t"], width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines, t x width / 2, of rotary positions (Su et al. 2021)."""
     turns = ROTARY_BASE ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
@@ -99,10 +140,20 @@ def rotary(positions: Float[Tensor, "t"], width: int) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-def rotate(x: Float[Tensor, "b h t e"], turn: tuple[Tensor, Tensor]) -> Float[Tensor, "b h t e"]:
+def rotate(x: Float[Tensor, "*b h t e"], turn: tuple[Tensor, Tensor]) -> Float[Tensor, "*b h t e"]:
     cos, sin = (part.to(x.dtype) for part in turn)
     left, right = x.chunk(2, -1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], -1)
+
+
+def attend_once(
+    query: Float[Tensor, "b h 1 e"], key: Float[Tensor, "b h s e"], value: Float[Tensor, "b h s e"]
+) -> Float[Tensor, "b h 1 e"]:
+    """Attention of one query to all positions; two plain products where torch's own kernel is twice as slow, in bfloat16 on CPUs."""
+    if key.dtype != torch.bfloat16 or key.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, key, value)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
 class Attention(nn.Module):
@@ -121,17 +172,30 @@ class Attention(nn.Module):
         x: Float[Tensor, "b t d"],
         turn: tuple[Tensor, Tensor],
         mask: Bool[Tensor, "b 1 t s"] | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | RowCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "b t d"]:
-        query, key, value = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if self.rotary:
+        projected = self.project(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = projected
+        if self.rotary and cache is not None:
+            query, key = self._turned_together(projected[:2], turn)
+        elif self.rotary:
             query, key = rotate(self.query_norm(query), turn), rotate(self.key_norm(key), turn)
+        if isinstance(cache, RowCache):
+            return self.out(cache.attend(layer, query, key, value).transpose(1, 2).flatten(2))
         if cache is not None:
             key, value = cache.extend(layer, key, value)
-        causal = self.causal and mask is None and query.shape[2] > 1
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        if cache is not None and mask is None and query.shape[2] == 1:
+            mixed = attend_once(query, key, value)
+        else:
+            causal = self.causal and mask is None and query.shape[2] > 1
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _turned_together(self, both: Float[Tensor, "2 b h t e"], turn: tuple[Tensor, Tensor]) -> Float[Tensor, "2 b h t e"]:
+        """Queries and keys at once: with one position the number of operations is what counts."""
+        weight = torch.stack([self.query_norm.weight, self.key_norm.weight])[:, None, None, None]
+        return rotate(functional.rms_norm(both, both.shape[-1:], eps=self.query_norm.eps) * weight, turn)
 
 
 class SwiGLU(nn.Module):
@@ -172,7 +236,7 @@ class Block(nn.Module):
         self.mlp_norm = norm_of(config.built, config.dim)
         self.mlp = mlp_of(config.built, config.dim, config.hidden)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | RowCache | None, layer: int) -> Tensor:
         if self.post_norm:
             x = self.attention_norm(x + self.attention(x, turn, mask, cache, layer))
             return self.mlp_norm(x + self.mlp(x))
@@ -194,6 +258,10 @@ class Transformer(nn.Module):
             self.positions = nn.Embedding(config.positions, config.dim)
         self._initialise()
 
+    def cache(self, rows: int, capacity: int) -> KVCache:
+        """An empty one for so many rows and positions, of the type of what this transformer computes."""
+        return KVCache(self.config, rows, capacity, next(self.parameters()))
+
     def _initialise(self) -> None:
         for name, weight in self.named_parameters():
             if weight.ndim == 2 and not weight.is_meta:
@@ -201,9 +269,11 @@ class Transformer(nn.Module):
                 nn.init.normal_(weight, std=0.7 / (weight.shape[1] * depth) ** 0.5)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], cache: KVCache | None = None, keep: Bool[Tensor, "b s"] | None = None
+        self, x: Float[Tensor, "b t d"], cache: KVCache | RowCache | None = None, keep: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "b t d"]:
         """`keep` says which positions so far (those of the cache included) are real; without it all are."""
+        if isinstance(cache, RowCache):
+            return self._step(x, cache)
         past = cache.length if cache is not None else 0
         width = self.config.dim // self.config.heads
         turn = rotary(torch.arange(past, past + x.shape[1], device=x.device, dtype=torch.float32), width)
@@ -222,6 +292,20 @@ class Transformer(nn.Module):
             x = block(x, turn, mask, cache, layer)
         if cache is not None:
             cache.length += x.shape[1]
+        return self.norm(x)
+
+    def _step(self, x: Float[Tensor, "b 1 d"], cache: RowCache) -> Float[Tensor, "b 1 d"]:
+        """One position more of each row that the cache reads, wherever these are. ValueError where a row is full."""
+        longest = max(cache.lengths[row] for row in cache.reading) + 1
+        if longest > cache.capacity:
+            raise ValueError(f"{longest} positions do not fit a cache made for {cache.capacity}; make it larger")
+        at = torch.tensor([cache.lengths[row] for row in cache.reading], device=x.device)
+        if self.config.positions:
+            x = x + self.positions(at)[:, None]
+        cos, sin = rotary(at.float(), self.config.dim // self.config.heads)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, (cos[:, None, None], sin[:, None, None]), None, cache, layer)
+        cache.move()
         return self.norm(x)
 
     def _learned(self, x: Float[Tensor, "b t d"], keep: Bool[Tensor, "b s"] | None, past: int) -> Float[Tensor, "#b t d"]:

@@ -30,8 +30,14 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "sample": "cli",
     "cli": "*",
-    "sample_files": "cloud files generate mesh mistakes model published_points views",
+    "sample_files": "cloud files generate mesh mistakes model particulars published_points sample_places views",
+    "sample_places": "files mistakes",
+    "particulars": "files mesh topology",
+    "validity": "mesh",
     "info": "checkpoint convert converted hub model",
+    "stopwatch": "",
+    "bench_loops": "cloud gate_model generate loading mesh model precision steps stopwatch tokenizer transformer",
+    "bench": "bench_loops gate_model loading model precision steps stopwatch transformer",
     "convert_files": "convert converted hub",
     "mistakes": "",
     "mesh": "files",
@@ -56,6 +62,9 @@ MAY_IMPORT = {
     "face_order": "files mesh tokenizer.interface views",
     "extras": "",
     "dense": "mesh cloud extras",
+    "scans": "mesh cloud dense",
+    "denoise": "cloud",
+    "upsample": "cloud",
     "gallery": "mesh",
     "silence": "",
     "reconstruct": "mesh cloud dense silence",
@@ -70,13 +79,13 @@ MAY_IMPORT = {
     "border": "mesh tokenizer.gates tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "gate_geometry": "border nearest",
     "gate_decoder": "border conditioners depth gate_geometry tokenizer.gate_grammar touching transformer",
-    "gate_model": "border conditioners depth gate_decoder gate_geometry nearest steps tokenizer.gates transformer",
+    "gate_model": "border conditioners depth gate_decoder gate_geometry nearest precision steps tokenizer.gates transformer",
     "gate_judge": (
         "coverage generate judge mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"
     ),
     "conditioners": "transformer nearest",
     "checkpoint": "",
-    "steps": "transformer depth memory conditioners",
+    "steps": "transformer depth memory conditioners precision",
     "shape_encoder": "transformer conditioners",
     "one_id_model": "steps transformer shape_encoder",
     "generate": "one_id_model steps tokenizer.interface",
@@ -86,7 +95,7 @@ MAY_IMPORT = {
     "convert": "checkpoint families hub one_id_model tokenizer",
     "card": "checkpoint families",
     "converted": "card checkpoint convert hub",
-    "loading": "checkpoint gate_model one_id_model steps tokenizer tokenizer.interface",
+    "loading": "checkpoint gate_model one_id_model precision steps tokenizer tokenizer.interface transformer",
     "trimesh_order": "mesh",
     "published": "conditioners generate mesh trimesh_order tokenizer.adjacent tokenizer.face_codes tokenizer.interface",
     "published_points": "cloud dense mesh",
@@ -97,8 +106,8 @@ MAY_IMPORT = {
     "coverage_kernels": "compiled",
     "judge": "coverage generate mesh tokenizer.interface",
     "model": (
-        "mesh cloud coverage judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "card converted hub loading one_id_model published settle"
+        "mesh cloud coverage denoise judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
+        "upsample card converted hub loading one_id_model published settle validity"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
@@ -146,7 +155,7 @@ MAY_IMPORT = {
     "tokenizer.walk": (
         "mesh tokenizer.interface tokenizer.checks tokenizer.one_id tokenizer.walk_grammar tokenizer.walk_words tokenizer.walk_kernels"
     ),
-    "tokenizer.walk_grammar": "tokenizer.interface tokenizer.walk_words tokenizer.walk_kernels",
+    "tokenizer.walk_grammar": "tokenizer.interface tokenizer.walk_words tokenizer.walk_kernels tokenizer.walk_machine",
     "tokenizer.walk_words": "tokenizer.walk_kernels",
     "tokenizer.walk_kernels": "compiled tokenizer.walk_machine",
     "tokenizer.walk_machine": "compiled",
@@ -167,9 +176,9 @@ MAY_IMPORT = {
     ),
     "train.publish": "model tokenizer.vqvae",
     "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
-    "train.methods": "baselines cloud dense files gallery generate mesh model train.sources",
+    "train.methods": "baselines cloud dense files gallery generate mesh model scans train.sources",
     "train.evaluate": (
-        "baselines cloud evaluation files gallery generate mesh protocols report scores shape_sets tables train.methods train.sources"
+        "baselines cloud evaluation files gallery generate mesh protocols report scans scores shape_sets tables train.methods train.sources"
     ),
 }
 
@@ -181,6 +190,7 @@ LIGHT = {"numpy", "torch", "jaxtyping", "safetensors"}
 AT_THE_TOP = {
     "sample_files": "tyro",
     "info": "tyro",
+    "bench": "tyro",
     "convert_files": "tyro",
     "tables": "rich",
     "compiled": "numba",

@@ -26,7 +26,11 @@ from meshgpt.sample_files import TRIES, SampleOptions
 from meshgpt.tokenizer import CoordsTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
-LINE = re.compile(r"(.+): (\d+) faces, (\d+) vertices, ([\d.]+) % from the cloud, [\d.]+ s, seed (\d+)(, cut off by --max-faces \d+)?")
+SURFACE = r"\d+ pieces?, (?:watertight|\d+ open edges?)(?:, \d+ crowded edges?)?"
+LINE = re.compile(
+    rf"(.+): (\d+) faces?, (\d+) vertices, {SURFACE}, ([\d.]+) % from the cloud, [\d.]+ s, seed (\d+)"
+    r"(?:, \d+ faces left out)?(, cut off by --max-faces \d+)?"
+)
 
 BOX = Mesh(
     np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 2.0) for z in (0.0, 3.0)]),
@@ -353,7 +357,7 @@ def test_ctrl_c_leaves_nothing_behind(sample, box, monkeypatch, capsys):
     def interrupted(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(meshgpt.model, "generate", interrupted)
+    monkeypatch.setattr(meshgpt.model, "write", interrupted)
     assert sample("--cond", box) == 130
     refused(capsys, "stopped by Ctrl-C")
     assert names(box.parent) == ["box.npy"]

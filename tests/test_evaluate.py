@@ -125,6 +125,8 @@ def test_files_and_meshes_that_do_not_match_are_listed(measured, finished, capsy
     [
         (["--methods", "no-such-thing"], "no-such-thing is no method: name meshgpt, a folder of finished meshes, or one of decimated"),
         (["--methods", "poisson", "poisson"], "name at least one, and each once"),
+        (["--conditions", "fog"], "the condition 'fog' is unknown; use clean, noise, points-512"),
+        (["--conditions", "noise", "noise"], "the conditions noise noise do not fit; name at least one, and each once"),
         (["--limit", "0"], "--limit 0 does not fit; use at least 1"),
         (["--workers", "-1"], "--workers -1 does not fit"),
     ],
@@ -135,6 +137,18 @@ def test_options_that_do_not_fit_are_refused_in_one_sentence(words, message, tmp
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_counts_once_for_each_condition_of_the_clouds(measured, tmp_path, capsys):
+    _, clean = measured
+    evaluation = run(options(tmp_path, limit=3, conditions=("clean", "noise", "points-256")))
+    assert list(evaluation["methods"]) == ["convex_hull", "convex_hull-noise", "convex_hull-points-256"]
+    medians = [method["summary"]["cd_ma100k"]["median"] for method in evaluation["methods"].values()]
+    assert medians[0] == clean["methods"]["convex_hull"]["summary"]["cd_ma100k"]["median"]
+    assert medians[1] > medians[0], "the hull of a noisy cloud is too large"
+    assert f"convex_hull-noise: median cd_ma100k {medians[1]:.4f}, {medians[1] / medians[0]:.2f} times that of clean clouds" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(("id", "stem"), [("a/b c", "a_b_c"), ("../../etc", "_.._etc"), ("...", "_"), ("Zaun-1.2", "Zaun-1.2")])

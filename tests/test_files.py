@@ -513,6 +513,27 @@ def test_examples_hold_the_clouds_they_should():
     np.testing.assert_allclose(couch.positions.max(0), (1.5, 1.224, 0.85), atol=0.02)
 
 
+def test_degraded_examples_lie_where_their_originals_do():
+    bucket, bottle = read_mesh(EXAMPLES / "bucket.glb").vertices, read_mesh(EXAMPLES / "WaterBottle_3.glb").vertices
+    scan, few = read_points(EXAMPLES / "bucket-scan.ply"), read_points(EXAMPLES / "bottle-256.ply")
+    assert scan.normals is None
+    assert np.abs(np.median(scan.positions, 0) - np.median(bucket, 0)).max() < 0.05
+    inside = (scan.positions >= bucket.min(0) - 0.003) & (scan.positions <= bucket.max(0) + 0.003)
+    assert 0.9 < inside.all(1).mean() < 1, "a few pixels fly"
+    assert len(few) == len(few.normals) == 256
+    assert (few.positions >= bottle.min(0) - 1e-6).all()
+    assert (few.positions <= bottle.max(0) + 1e-6).all()
+
+
+def test_the_shell_of_the_tent_has_two_sides():
+    from scipy.spatial import KDTree
+
+    shell, tent = read_mesh(EXAMPLES / "tent-shell.ply"), read_points(EXAMPLES / "tent.glb")
+    apart = KDTree(tent.positions).query(shell.vertices)[0] / np.ptp(tent.positions, axis=0).max()
+    np.testing.assert_allclose(np.median(apart), 1 / 32 / 0.95, rtol=0.1)
+    assert len(shell.faces) > 5000
+
+
 @pytest.mark.parametrize("name", ["sedan-sports.glb", "crypt.ply"])
 def test_a_mesh_is_sampled(name):
     cloud = read_points(EXAMPLES / name, count=500, seed=3)

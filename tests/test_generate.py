@@ -116,7 +116,7 @@ def test_the_only_legal_id_is_picked_however_unlikely():
         ({"guidance": -0.1}, "guidance -0.1"),
         ({"min_faces": 5, "max_faces": 4}, "^5 to 4 faces do not fit; use 1 <= min-faces <= max-faces$"),
         ({"tries": 0}, "^0 tries for each face do not fit; use at least 1$"),
-        ({"min_faces": 0}, "^0 to 400 faces do not fit"),
+        ({"min_faces": 0, "max_faces": 400}, "^0 to 400 faces do not fit"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):

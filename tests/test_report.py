@@ -59,7 +59,7 @@ class Kept(NamedTuple):
     def reference(self, id: str) -> Mesh:
         return self.references[id]
 
-    def cloud(self, id: str) -> Cloud:
+    def cloud(self, method: str, id: str) -> Cloud:
         surface = sample_surface(self.references[id], 500, np.random.default_rng(0))
         return Cloud(surface[:, :3], surface[:, 3:])
 

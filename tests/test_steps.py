@@ -175,7 +175,7 @@ def test_rows_of_what_is_seen_can_be_chosen_and_joined(network, surface):
     rows = torch.tensor([2, 0, 2])
     chosen = network.see(points).select(rows)
     torch.testing.assert_close(nats_step_by_step(network, chosen, ids[rows]), nats[rows], **CLOSE)
-    joined = network.see(points[:1]).joined(network.see(points[1:]))
+    joined = Seen.gathered([*network.see(points[:1]).rows(), *network.see(points[1:]).rows()])
     torch.testing.assert_close(nats_step_by_step(network, joined, ids), nats, **CLOSE)
 
 

@@ -22,7 +22,7 @@ from meshgpt.mesh import BINS, canonical
 
 from .checks import check_bins, checked_faces, column, first_spoiled
 from .face_memory import FaceMemory
-from .interface import Grammar, Steering
+from .interface import UNLIMITED, Grammar, Steering
 from .one_id import OneIdTokenizer
 from .vertex_numbers import cells_of, number_of
 from .winding import edges_of, oriented
@@ -77,8 +77,9 @@ class AdjacentTokenizer(OneIdTokenizer):
             raise ValueError(f"{subject} {why}; cut the sequence with ids[:{kept}]")
         return self.decode(ids[:kept])
 
-    def grammar(self) -> Grammar:
-        return AdjacentGrammar(self.bins)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """The tokens do not say which way faces look: `manifold` edges, and the cloud's `points`, are not looked at."""
+        return AdjacentGrammar(self.bins, faces)
 
     def _misplaced(self, sequence: Int[np.ndarray, "n"]) -> tuple[int, str]:
         """Where the first id is that does not fit (the end, if the sequence is cut inside a face), and what is wrong with it."""
@@ -160,17 +161,20 @@ class AdjacentGrammar:
     """Whatever `decode` takes, and nothing else: strips of at least one face, every face a new one with three vertices.
 
     Vertices none of whose faces is left can only run out where bins are few; then they are barred ahead of time, so that there always is
-    a legal id. The order of faces is free.
+    a legal id. The order of faces is free. After `most` of them there is only END.
     """
 
-    def __init__(self, bins: int) -> None:
-        self.bins = bins
+    def __init__(self, bins: int, most: int = UNLIMITED) -> None:
+        self.bins, self.most = bins, most
 
     def start(self) -> AdjacentState:
         return AdjacentState((), -1, -1, 0, True, FaceMemory(self.bins**3))
 
     def legal(self, state: AdjacentState) -> Bool[np.ndarray, "ids"]:
         mask = np.zeros(self.bins + 2, dtype=bool)
+        if state.whole and state.faces.faces >= self.most:
+            mask[-1] = True
+            return mask
         mask[: self.bins] = self._free(state, self._barred(state))
         if not state.opened:
             mask[self.bins] = state.named > 2 and self._free(state, state.faces.used_up()).any()
@@ -191,6 +195,13 @@ class AdjacentGrammar:
     def steered(self, state: AdjacentState, steering: Steering) -> AdjacentState:
         """A strip is no face with a first corner, so there is nothing to steer."""
         return state
+
+    def faces(self, state: AdjacentState) -> int:
+        return state.faces.faces
+
+    def most_steps(self, faces: int) -> int:
+        """Nine ids a face, and one between two."""
+        return (STRIP_START + 1) * faces
 
     def _barred(self, state: AdjacentState) -> set[int]:
         """Vertices that cannot come next."""

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Float, Int, Integer
 
 from meshgpt.mesh import BINS, canonical_of, weld
 
 from . import draco_file, meshopt_file, obj_text
 from .checks import check_bins, check_corners, check_width, first_spoiled
 from .file_reading import Problem, Reading
-from .interface import Grammar
+from .interface import UNLIMITED, Grammar
 from .meshopt_grammar import MeshoptGrammar
 from .obj_grammar import ObjGrammar
 from .one_id import OneIdTokenizer
@@ -81,11 +81,12 @@ class CodecTokenizer(OneIdTokenizer):
             raise ValueError(f"{problem.said} (id {problem.at} of {len(ids)}); make the ids again, or pass strict=False for what is whole")
         return corners
 
-    def grammar(self) -> Grammar:
-        """ValueError for draco: an entropy coder's bytes cannot be judged one by one."""
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """ValueError for draco: an entropy coder's bytes cannot be judged one by one. Files list vertices first: `manifold` edges, and
+        the cloud's `points`, are not looked at."""
         if self.kind == "draco":
             raise ValueError("Draco's bytes are entropy-coded and have no grammar; generate with meshopt, obj or another tokenizer")
-        return MeshoptGrammar(self.bins) if self.kind == "meshopt" else ObjGrammar(self.bins)
+        return MeshoptGrammar(self.bins, faces) if self.kind == "meshopt" else ObjGrammar(self.bins, faces)
 
 
 class MeshoptTokenizer(CodecTokenizer):

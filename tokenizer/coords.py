@@ -20,7 +20,7 @@ from torch import Tensor
 from meshgpt.mesh import BINS
 
 from .checks import check_bins, check_corners, check_width, whole_steps
-from .interface import Grammar, Steering
+from .interface import UNLIMITED, Grammar, Steering
 
 SORTED_AXES = (1, 2, 0)
 AXES_BACK = (2, 0, 1)
@@ -57,8 +57,10 @@ class CoordsTokenizer:
         ids = whole_steps(ids, self.vocab, "bin", strict)
         return ids.reshape(-1, 3, 3)[:, :, AXES_BACK].astype(np.int64)
 
-    def grammar(self) -> Grammar:
-        return CoordsGrammar(self.bins)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """Sorted faces can run out of legal corners when `manifold` edges bar some, which is not foreseen: these, and the cloud's
+        `points`, are not looked at."""
+        return CoordsGrammar(self.bins, faces)
 
 
 class CoordsState(NamedTuple):
@@ -69,6 +71,7 @@ class CoordsState(NamedTuple):
     open: tuple[int, ...]  # ids of the open face
     passed: int  # the highest first corner that is passed over, or -1
     ceiling: int  # the highest first corner that the next face may have
+    faces: int = 0
 
 
 class CoordsGrammar:
@@ -76,11 +79,11 @@ class CoordsGrammar:
 
     A face a b c has a < b, a < c and b != c (its lowest corner is first), follows the last face in lexicographic order, and does not
     stand on the corners of an earlier face; such a twin could only be the earlier face seen from behind, so only the faces on the
-    same first corner need to be remembered. END comes between faces only.
+    same first corner need to be remembered. END comes between faces only, and after `faces` of them nothing else.
     """
 
-    def __init__(self, bins: int) -> None:
-        self.bins, self.corners = bins, bins**3
+    def __init__(self, bins: int, faces: int = UNLIMITED) -> None:
+        self.bins, self.corners, self.most = bins, bins**3, faces
 
     def start(self) -> CoordsState:
         return CoordsState(None, frozenset(), (), -1, self.corners)
@@ -92,7 +95,8 @@ class CoordsGrammar:
         if not done and low <= state.ceiling and not excluded:
             high = min(high, state.ceiling)
         mask = np.zeros(self.bins + 1, dtype=bool)
-        mask[: self.bins] = self._reachable(state.open[3 * len(done) :], low, high, excluded)
+        if state.open or state.faces < self.most:
+            mask[: self.bins] = self._reachable(state.open[3 * len(done) :], low, high, excluded)
         mask[self.bins] = not state.open
         return mask
 
@@ -102,13 +106,19 @@ class CoordsGrammar:
             return state._replace(open=opened)
         a, b, c = (self._corner(opened[at : at + 3]) for at in (0, 3, 6))
         fan = state.fan if state.last and state.last[0] == a else frozenset()
-        return CoordsState((a, b, c), fan | {(b, c)}, (), state.passed, self.corners)
+        return CoordsState((a, b, c), fan | {(b, c)}, (), state.passed, self.corners, state.faces + 1)
 
     def steered(self, state: CoordsState, steering: Steering) -> CoordsState:
         """Faces are sorted by their first corners, so ones that are lower than those passed over are passed over as well. Spots
         are not looked at."""
         highest = self.corners if steering.ceiling >= self.bins else (max(int(steering.ceiling), 0) + 1) * self.bins**2 - 1
         return state._replace(passed=max((self._corner(first) for first in steering.passed), default=-1), ceiling=highest)
+
+    def faces(self, state: CoordsState) -> int:
+        return state.faces
+
+    def most_steps(self, faces: int) -> int:
+        return faces
 
     def _corner(self, ids: tuple[int, ...]) -> int:
         return (ids[0] * self.bins + ids[1]) * self.bins + ids[2]

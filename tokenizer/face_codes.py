@@ -25,7 +25,7 @@ from meshgpt.transformer import Transformer, TransformerConfig
 
 from .checks import column
 from .face_grammar import FaceGrammar
-from .interface import Grammar
+from .interface import UNLIMITED, Grammar
 from .one_id import OneIdTokenizer
 from .winding import oriented
 
@@ -105,8 +105,9 @@ class FaceCodesTokenizer(OneIdTokenizer):
         device = self.network.classify.weight.device
         return self.network(places.to(device), context.to(device)[None])[0, : len(codes)].argmax(-1).cpu().numpy()
 
-    def grammar(self) -> Grammar:
-        return FaceGrammar(self.vocab, LEVELS)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """Where codes put vertices is only known when all are there: `manifold` edges and the cloud's `points` are not looked at."""
+        return FaceGrammar(self.vocab, LEVELS, faces=faces, step=1)
 
     def _whole(self, sequence: Int[np.ndarray, "n"], strict: bool) -> Int[np.ndarray, "f 9"]:
         wrong = np.flatnonzero((sequence < 0) | (sequence >= self.vocab))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .interface import Steering, Vertex
+from .interface import UNLIMITED, Steering, Vertex
 from .room import Room
 
 # Vertices that there are for each that is in use, from which on none can be used up: a vertex bars at most its neighbours.
@@ -27,7 +27,7 @@ Neighbours = dict[Vertex, frozenset[Vertex]]
 class FaceState(NamedTuple):
     """Ids of the open face, and of the whole ones: the thirds of each pair of vertices, where the edges of the faces lead, from each
     vertex and to it, the first vertex of the last one, the last ids of the vertices by what they begin with, where they are, and
-    how first corners are steered."""
+    how first corners are steered; and how many faces there are."""
 
     open: tuple[int, ...]
     thirds: dict[frozenset[Vertex], frozenset[Vertex]]
@@ -37,6 +37,7 @@ class FaceState(NamedTuple):
     ends: dict[Vertex, frozenset[int]]
     spots: Float[np.ndarray, "n 3"]
     steering: Steering
+    faces: int = 0
 
 
 class FaceGrammar:
@@ -48,13 +49,16 @@ class FaceGrammar:
     With `room` vertices stay in its box, and come as canonical order wants them, as far as the ids tell: the first corner of a face
     is its lowest, and not lower than that of the face before. Where no id would do, any will.
 
-    END comes between faces only.
+    END comes between faces only, and after `faces` of them nothing else. A `step` holds so many ids.
     """
 
-    def __init__(self, vocab: int, spell: int, manifold: bool = False, room: Room | None = None) -> None:
+    def __init__(
+        self, vocab: int, spell: int, manifold: bool = False, room: Room | None = None, faces: int = UNLIMITED, step: int = 0
+    ) -> None:
         if vocab**spell < 3:
             raise ValueError(f"{vocab} ids, {spell} to a vertex, tell fewer than three vertices apart; use more of them")
         self.vocab, self.spell, self.manifold, self.room = vocab, spell, manifold, room
+        self.most, self.steps = faces, 3 * spell // (step or 3 * spell)
 
     def start(self) -> FaceState:
         return FaceState((), {}, {}, {}, (), {}, np.zeros((0, 3)), Steering())
@@ -64,6 +68,9 @@ class FaceGrammar:
         mask = np.ones(self.vocab + 1, dtype=bool)
         mask[self.vocab] = not state.open
         free = mask[: self.vocab]
+        if not state.open and state.faces >= self.most:
+            free[:] = False
+            return mask
         self._bar(free, state, whole, opened)
         for wanted in self._wanted(state, whole, opened):
             if (free & wanted).any():
@@ -127,7 +134,7 @@ class FaceGrammar:
             ahead[tail] = ahead.get(tail, frozenset()) | {head}
             behind[head] = behind.get(head, frozenset()) | {tail}
         ends, spots = self._placed(state, [vertex for vertex in (a, b, c) if vertex not in state.ahead])
-        return FaceState((), thirds, ahead, behind, a, ends, spots, Steering(state.steering.passed))
+        return FaceState((), thirds, ahead, behind, a, ends, spots, Steering(state.steering.passed), state.faces + 1)
 
     def _placed(self, state: FaceState, vertices: list[Vertex]) -> tuple[dict[Vertex, frozenset[int]], Float[np.ndarray, "n 3"]]:
         """What begins how, and where everything is, with some new vertices."""
@@ -140,6 +147,12 @@ class FaceGrammar:
 
     def steered(self, state: FaceState, steering: Steering) -> FaceState:
         return state._replace(steering=steering._replace(passed=frozenset(steering.passed)))
+
+    def faces(self, state: FaceState) -> int:
+        return state.faces
+
+    def most_steps(self, faces: int) -> int:
+        return self.steps * faces
 
     def _split(self, opened: tuple[int, ...]) -> tuple[list[Vertex], tuple[int, ...]]:
         whole = [opened[at : at + self.spell] for at in range(0, len(opened) - self.spell + 1, self.spell)]

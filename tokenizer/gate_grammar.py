@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from .interface import Steering
+from .interface import UNLIMITED, Steering
 from .walk import cells_of_places, places_of_cells
 
 # The first numbers of a walk that are read here; see walk_machine.py.
 FACES, STAGE, GATE, CAPACITY = 2, 4, 15, 28
 # Up to so many vertices that there could be, they can be used up; there they are looked at one by one.
 FEW = 4096
+# Steps of a face of its own.
+OWN = 3
 # Cells on an axis of the ground, at most.
 FINEST = 128
 
@@ -71,12 +73,14 @@ def bins_of_block(sides: Sequence[int], level: int) -> int:
 
 
 class GateState(NamedTuple):
-    """The walk so far and its steps (a walk is never changed), the ids of the open step, and where a face of its own may begin."""
+    """The walk so far and its steps (a walk is never changed), the ids of the open step, where a face of its own may begin, and what
+    was found out about the open step: the states within it share that."""
 
     walk: Int[np.ndarray, "n"]
     steps: tuple[int, ...]
     opened: tuple[int, ...]
     steering: Steering
+    found: dict[str, Any]
 
     @property
     def faces(self) -> int:
@@ -90,22 +94,22 @@ class GateState(NamedTuple):
 
 class GateGrammar:
     """A vertex over a gate, or SKIP, or END, after which no gate gets a face; when no gate is left, a face of its own, or END. After
-    `faces` faces there is only END.
+    `faces` faces there is only END, and so there is when there are hardly steps left for another one.
 
     With `manifold` each edge is walked at most once in each direction: no edge has more than two faces, and neighbours face the same
     way. With `ground` vertices stay on it where they can. A first face that cannot be ended without breaking a rule is skipped.
     """
 
     def __init__(
-        self, bins: int, sides: tuple[int, ...], manifold: bool = False, ground: Ground | None = None, faces: int = 1 << 20
+        self, bins: int, sides: tuple[int, ...], manifold: bool = False, ground: Ground | None = None, faces: int = UNLIMITED
     ) -> None:
-        self.bins, self.sides, self.manifold, self.ground, self.faces = bins, sides, manifold, ground, faces
+        self.bins, self.sides, self.manifold, self.ground, self.most = bins, sides, manifold, ground, faces
         self.skip = max(side**3 for side in sides)
 
     def start(self) -> GateState:
         from .gate_kernels import beginning
 
-        return GateState(beginning(self.bins, 64), (), (), Steering())
+        return GateState(beginning(self.bins, 64), (), (), Steering(), {})
 
     def legal(self, state: GateState) -> Bool[np.ndarray, "ids"]:
         mask = np.zeros(self.skip + 2, dtype=bool)
@@ -114,7 +118,8 @@ class GateGrammar:
             return mask
         mask[-1] = state.stage <= 1
         used_up = state.stage == 0 and state.walk[GATE] < 0
-        if used_up or (mask[-1] and state.faces >= self.faces):
+        out_of_steps = len(state.steps) > self.most_steps(self.most) - OWN
+        if used_up or (mask[-1] and (state.faces >= self.most or out_of_steps)):
             return mask
         mask[self._vertices(state)] = True
         mask[self.skip] = state.stage == 0 or (state.stage > 1 and not mask.any())
@@ -132,10 +137,17 @@ class GateGrammar:
         if walk[FACES] == walk[CAPACITY]:
             walk = walk_along(np.array(state.steps, dtype=np.int32), self.bins, 2 * state.faces)[0]
         step(walk, new_log(2), place)
-        return GateState(walk, (*state.steps, place), (), Steering())
+        return GateState(walk, (*state.steps, place), (), Steering(), {})
 
     def steered(self, state: GateState, steering: Steering) -> GateState:
-        return state._replace(steering=steering)
+        return state._replace(steering=steering, found={})
+
+    def faces(self, state: GateState) -> int:
+        return state.faces
+
+    def most_steps(self, faces: int) -> int:
+        """A mesh that skips more gates than it has faces ends there."""
+        return 2 * faces + 64
 
     def _vertices(self, state: GateState) -> Int[np.ndarray, "n"]:
         """Ids that lead to vertices that may come: of those on the ground, and near the spots, where there are any."""
@@ -145,7 +157,7 @@ class GateGrammar:
         if not on.any() and (level or state.stage):
             on = free
         if state.stage == 1 and state.steering.spots is not None and len(state.steering.spots):
-            near = on & self._near(state.steering, level, block)
+            near = on & self._near(state, level, block)
             on = near if near.any() else on
         return np.flatnonzero(on)
 
@@ -163,6 +175,8 @@ class GateGrammar:
     def _ways(self, level: int, block: tuple[int, int, int]) -> Int[np.ndarray, "v"]:
         """How many bins each id leads to."""
         side, size = self.sides[level], bins_of_block(self.sides, level)
+        if self.bins == math.prod(self.sides):
+            return np.full(side**3, size**3)
         y, z, x = ((self.bins - (at * side + np.arange(side)) * size).clip(0, size) for at in block)
         return (y[:, None, None] * z[:, None] * x).reshape(-1)
 
@@ -170,8 +184,9 @@ class GateGrammar:
         """How many of them must not come next."""
         level, block = len(state.opened), self._block(state.opened)
         side, size = self.sides[level], bins_of_block(self.sides, level)
-        places = self._barred(state)
-        x, y, z = cells_of_places(places).T
+        if "barred" not in state.found:
+            state.found["barred"] = self._barred(state)
+        x, y, z = cells_of_places(state.found["barred"]).T
         inside = (y // (size * side) == block[0]) & (z // (size * side) == block[1]) & (x // (size * side) == block[2])
         y, z, x = (axis[inside] // size % side for axis in (y, z, x))
         return np.bincount((y * side + z) * side + x, minlength=side**3)
@@ -187,12 +202,23 @@ class GateGrammar:
         used_up = [place for place in places_of_cells(cells).tolist() if placeable(state.walk, place) != FINE]
         return np.union1d(places, np.array(used_up, dtype=np.int32))
 
-    def _near(self, steering: Steering, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
-        """Which ids lead to within the steering's reach of its spots (bins) on each axis."""
+    def _near(self, state: GateState, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
+        """Which ids lead to within the steering's reach of its spots on each axis."""
+        if "near" not in state.found:
+            state.found["near"] = _around(state.steering)
         side, size = self.sides[level], bins_of_block(self.sides, level)
-        around = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach / size) + 1)
-        steps = np.stack(np.meshgrid(around, around, around, indexing="ij"), -1).reshape(-1, 3)
-        x, y, z = np.moveaxis((steering.spots[:, None] + steps).round().astype(int) // size, 2, 0)
+        x, y, z = (state.found["near"] // size).T
         y, z, x = (axis - at * side for axis, at in zip((y, z, x), block, strict=True))
         inside = (np.minimum(np.minimum(y, z), x) >= 0) & (np.maximum(np.maximum(y, z), x) < side)
         return np.bincount(((y * side + z) * side + x)[inside], minlength=side**3) > 0
+
+
+def _around(steering: Steering) -> Int[np.ndarray, "n 3"]:
+    """The bins within the steering's reach of its spots on each axis; each at least once."""
+    along = np.linspace(-steering.reach, steering.reach, math.ceil(2 * steering.reach) + 1)
+    steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1).reshape(-1, 3)
+    bins = (steering.spots[:, None] + steps).round().astype(np.int64).reshape(-1, 3)
+    low = bins.min(0)
+    width = bins.max(0) - low + 1
+    flat = np.unique(np.ravel_multi_index(tuple((bins - low).T), tuple(width)))
+    return np.stack(np.unravel_index(flat, tuple(width)), 1) + low

@@ -27,7 +27,7 @@ from meshgpt.mesh import BINS
 
 from .checks import check_bins, check_corners, check_width
 from .gate_grammar import GateGrammar, Ground, bins_of_block
-from .interface import Grammar
+from .interface import UNLIMITED, Grammar
 from .walk import WRONGS, cells_of_places, corners_in_order, places_of_cells
 
 LEVELS = 3
@@ -119,7 +119,7 @@ class GatesTokenizer:
         count = len(ids) if good.all() else int(good.argmin())
         return np.where(skipped, -1, places_of_cells(cells))[:count].astype(np.int32), count
 
-    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = 1 << 20) -> Grammar:
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
         """With the `points` of a cloud (in the cube) vertices stay on it."""
         ground = None if points is None else Ground.around(points, self.sides, self.bins)
         return GateGrammar(self.bins, self.sides, manifold, ground, faces)

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int, Integer
 
 State = Any
 Vertex = tuple[int, ...]
+# As good as no limit on faces.
+UNLIMITED = 1 << 20
 
 
 class Steering(NamedTuple):
@@ -31,7 +33,8 @@ class Steering(NamedTuple):
 
 @runtime_checkable
 class Grammar(Protocol):
-    """Which ids may come next: a pure step function over plain values. Following it, every sequence decodes."""
+    """Which ids may come next: a pure step function over plain values. Following it, every sequence decodes, and ends after so many
+    faces at most as it was made for."""
 
     def start(self) -> State:
         """The state before the first id."""
@@ -47,6 +50,14 @@ class Grammar(Protocol):
 
     def steered(self, state: State, steering: Steering) -> State:
         """The state, between faces, from which on first corners are as the steering wants them, as long as any such are legal."""
+        ...
+
+    def faces(self, state: State) -> int | None:
+        """How many whole faces there are; None where nobody counts them."""
+        ...
+
+    def most_steps(self, faces: int) -> int:
+        """Steps that a mesh of so many faces can take, END left out: whoever follows the grammar is through by then."""
         ...
 
 
@@ -83,6 +94,11 @@ class MeshTokenizer(Protocol):
         """Whole faces. ValueError says which id does not fit, where it is and what to do; when not `strict`, the faces before it."""
         ...
 
-    def grammar(self) -> Grammar:
-        """ValueError where ids cannot be judged one by one (an entropy coder's bytes)."""
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """For meshes of so many `faces` at most. With `manifold` each edge is walked at most once in each direction, and with the
+        `points` of a cloud (in the cube) vertices stay on it: both as far as ids can tell. Where they cannot, it is said there, and
+        `validity.sound` mends what was decoded.
+
+        ValueError where ids cannot be judged one by one (an entropy coder's bytes).
+        """
         ...

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from .interface import Steering
-from .meshopt_file import PAIRS, two_bytes
+from .interface import UNLIMITED, Steering
+from .meshopt_file import GROUP, PAIRS, two_bytes
 from .meshopt_planes import Planes, advanced, legal_bytes, opened
 
 VOCAB = 256
@@ -67,10 +67,11 @@ Corners = tuple[int, int, int]
 
 
 class MeshoptGrammar:
-    """See the top of the file. END comes at the start, or between faces."""
+    """See the top of the file. END comes at the start, or between faces; after `most` faces there is only END, and vertices are at most as
+    many as these have corners."""
 
-    def __init__(self, bins: int) -> None:
-        self.bins = bins
+    def __init__(self, bins: int, most: int = UNLIMITED) -> None:
+        self.bins, self.most = bins, most
 
     def start(self) -> State:
         return Count(0)
@@ -79,12 +80,14 @@ class MeshoptGrammar:
         mask = np.zeros(VOCAB + 1, dtype=bool)
         match state:
             case Count(total):
-                mask[0 if total else 3 : VOCAB] = True  # three vertices, at least, to a face
+                mask[0 if total else 3 : min(VOCAB, 3 * self.most - total + 1)] = True  # three vertices, at least, to a face
                 mask[VOCAB] = not total
             case First(_, written):
                 mask[: self._highest(written) + 1] = True
             case Planes():
                 mask[legal_bytes(state)] = True
+            case Faces(open=b"") if len(state.written) >= self.most:
+                mask[VOCAB] = True
             case Faces(open=b""):
                 mask[list(_codes(state))] = True
                 mask[VOCAB] = bool(state.written) or not mask.any()
@@ -107,6 +110,15 @@ class MeshoptGrammar:
 
     def steered(self, state: State, steering: Steering) -> State:
         return state
+
+    def faces(self, state: State) -> int:
+        return len(state.written) if isinstance(state, Faces) else 0
+
+    def most_steps(self, faces: int) -> int:
+        """Of planes a byte and its mode at least, packed or not; of faces their codes, and three numbers of up to five bytes."""
+        vertices, width = 3 * faces, 2 if two_bytes(self.bins) else 1
+        planes = 4 * width * 2 * GROUP * -(-vertices // GROUP)
+        return vertices // 255 + 2 + 3 * width + planes + 17 * faces
 
     def _highest(self, written: bytes) -> int:
         if not two_bytes(self.bins):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from .interface import Steering
+from .interface import UNLIMITED, Steering
 
 VOCAB = 256
 BLANK, NEWLINE, ZERO = b" \n0"
@@ -28,10 +28,11 @@ class ObjState(NamedTuple):
 
 
 class ObjGrammar:
-    """Different vertices, then different faces, of three different vertices each. END comes at the start, or after a face."""
+    """Different vertices, then different faces, of three different vertices each. END comes at the start, or after a face; after `most`
+    faces there is only END, and vertices are at most as many as these have corners."""
 
-    def __init__(self, bins: int) -> None:
-        self.bins = bins
+    def __init__(self, bins: int, most: int = UNLIMITED) -> None:
+        self.bins, self.most = bins, most
 
     def start(self) -> ObjState:
         return ObjState({}, 0, {}, {}, 0, b"")
@@ -39,8 +40,8 @@ class ObjGrammar:
     def legal(self, state: ObjState) -> Bool[np.ndarray, "ids"]:
         mask = np.zeros(VOCAB + 1, dtype=bool)
         if not state.line:
-            mask[VERTEX] = not state.faces and state.vertices < self.bins**3
-            mask[FACE] = state.faces < comb(state.vertices, 3)
+            mask[VERTEX] = not state.faces and state.vertices < min(self.bins**3, 3 * self.most)
+            mask[FACE] = state.faces < min(comb(state.vertices, 3), self.most)
             mask[VOCAB] = state.faces or not state.vertices
         elif len(state.line) == 1:
             mask[BLANK] = True
@@ -67,6 +68,13 @@ class ObjGrammar:
 
     def steered(self, state: ObjState, steering: Steering) -> ObjState:
         return state
+
+    def faces(self, state: ObjState) -> int:
+        return state.faces
+
+    def most_steps(self, faces: int) -> int:
+        """Three vertices a face, a line each, and the face's own."""
+        return faces * (3 * (5 + 3 * len(str(self.bins - 1))) + 5 + 3 * len(str(3 * faces)))
 
     def _coordinates(self, state: ObjState, numbers: list[int]) -> Bool[np.ndarray, "values"]:
         """Which values leave room for a vertex that is not there yet."""

@@ -26,13 +26,13 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 
 from meshgpt.mesh import BINS, canonical
 
 from .checks import check_bins, checked_faces, column, first_spoiled
 from .face_memory import FaceMemory
-from .interface import Grammar, Steering
+from .interface import UNLIMITED, Grammar, Steering
 from .one_id import OneIdTokenizer
 from .vertex_numbers import cells_of, number_of
 
@@ -131,8 +131,9 @@ class PatchesTokenizer(OneIdTokenizer):
 
         return kernels.parse(sequence, tuple(self.sides), tuple(self.bases))
 
-    def grammar(self) -> Grammar:
-        return PatchGrammar(self.sides)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """A centre is chosen before its faces are known: `manifold` edges, and the cloud's `points`, are not looked at."""
+        return PatchGrammar(self.sides, faces)
 
 
 def spelled_out(vertices: Int[np.ndarray, "v 3"], sides: Sides) -> tuple[Int[np.ndarray, "v"], Int[np.ndarray, "v"], Int[np.ndarray, "v"]]:
@@ -167,11 +168,11 @@ class PatchGrammar:
     """Whatever `decode` takes, and nothing else: fans of at least one face, rings of at least three, every face a new one.
 
     Vertices none of whose faces is left can only run out where bins are few; then they are barred ahead of time, so that there always is
-    a legal id. The order of patches is free.
+    a legal id. The order of patches is free. After `most` faces there is only END.
     """
 
-    def __init__(self, sides: Sides) -> None:
-        self.sides, self.bases = sides, Bases.of(sides)
+    def __init__(self, sides: Sides, most: int = UNLIMITED) -> None:
+        self.sides, self.bases, self.most = sides, Bases.of(sides), most
         self.vocab = self.bases.fan + 2
 
     def start(self) -> PatchState:
@@ -183,6 +184,8 @@ class PatchGrammar:
             self._allow_rest(mask, state, state.faces.used_up() if state.to_centre else self._barred(state))
             return mask
         mask[self.vocab] = state.whole
+        if state.whole and state.faces.faces >= self.most:
+            return mask
         if state.whole:
             self._allow_regions(mask, self.bases.centre, state.faces.used_up())
         if state.centre >= 0:
@@ -192,7 +195,8 @@ class PatchGrammar:
             mask[self.bases.fan] = state.rim > 1 and self._fits_another(state)
         if self._closes(state):
             mask[self.bases.fan + 1] = True
-            self._allow_regions(mask, self.bases.centre_after_ring, self._closed(state).faces.used_up())
+            if state.faces.faces + 1 < self.most:
+                self._allow_regions(mask, self.bases.centre_after_ring, self._closed(state).faces.used_up())
         return mask
 
     def advance(self, state: PatchState, id: int) -> PatchState:
@@ -213,6 +217,13 @@ class PatchGrammar:
     def steered(self, state: PatchState, steering: Steering) -> PatchState:
         """A patch is no face with a first corner, so there is nothing to steer."""
         return state
+
+    def faces(self, state: PatchState) -> int:
+        return state.faces.faces
+
+    def most_steps(self, faces: int) -> int:
+        """A centre and two vertices of its rim a face, each spelled in full."""
+        return (9 if self.sides.blocks > 1 else 6) * faces
 
     def _with_vertex(self, state: PatchState, vertex: int) -> PatchState:
         if state.to_centre:

@@ -29,7 +29,7 @@ from meshgpt.transformer import Transformer, TransformerConfig
 from .checks import check_corners, check_width, whole_steps
 from .decoder import DecoderConfig, FaceDecoder
 from .face_grammar import FaceGrammar
-from .interface import Grammar
+from .interface import UNLIMITED, Grammar
 from .quantizer import Quantizer
 from .room import Room
 
@@ -223,9 +223,12 @@ class VQVAETokenizer:
         keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=self._device)
         return canonical(self.network.decode(steps, keep, surface)[0].cpu().numpy())
 
-    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None) -> Grammar:
-        """With the `points` of a cloud (in the cube) vertices stay on it, and come in canonical order, from its lowest point on."""
-        return FaceGrammar(self.vocab, self.spell, manifold, None if points is None else self._room(points))
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """With the `points` of a cloud (in the cube) vertices stay on it, and come in canonical order, from its lowest point on.
+
+        It holds for codes: the decoder may put vertices of different codes into one bin.
+        """
+        return FaceGrammar(self.vocab, self.spell, manifold, None if points is None else self._room(points), faces)
 
     def _room(self, points: Float[np.ndarray, "n 3"]) -> Room:
         # After each level the rest is as good as never longer than four times its root mean square; sums are up to two bins off.

@@ -25,12 +25,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Float, Int, Integer
 
 from meshgpt.mesh import BINS
 
 from .checks import check_bins, check_corners, check_width
-from .interface import Grammar
+from .interface import UNLIMITED, Grammar
 from .one_id import OneIdTokenizer
 from .walk_grammar import WalkGrammar
 from .walk_words import moves_by_shift, tree, walk_through, words
@@ -83,8 +83,9 @@ class WalkTokenizer(OneIdTokenizer):
             raise ValueError(f"id {ids[at, 0]} at place {at} {WRONGS[wrong].format(last=self.vocab - 1)}; {cut}")
         return corners_in_order(faces_of(walk))
 
-    def grammar(self) -> Grammar:
-        return WalkGrammar(self.bins)
+    def grammar(self, manifold: bool = False, points: Float[np.ndarray, "n 3"] | None = None, faces: int = UNLIMITED) -> Grammar:
+        """An id is several moves, or a part of a vertex: `manifold` edges, and the cloud's `points`, are not looked at."""
+        return WalkGrammar(self.bins, faces)
 
 
 def places_of_cells(cells: Int[np.ndarray, "*n 3"]) -> Int[np.ndarray, "*n"]:

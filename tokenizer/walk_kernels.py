@@ -294,14 +294,23 @@ def faces_of(walk):
 
 
 @compiled
-def legal_ids(walk, rows, flat, ends, longest, order, shared):
-    """One flag an id, and one for END. `order` sorts the words, `shared` holds how many moves each has in common with the one before."""
+def within(walk, most):
+    """Whether the walk can still end with so many faces."""
+    return walk[FACES] < most or (walk[FACES] == most and whole(walk))
+
+
+@compiled
+def legal_ids(walk, rows, flat, ends, longest, order, shared, most):
+    """One flag an id, and one for END, for meshes of at most so many faces. `order` sorts the words, `shared` holds how many moves each
+    has in common with the one before."""
     log, marks, done = new_log(longest), np.zeros(longest + 1, dtype=np.int32), 0
     lone = 3 * walk[BINS]
     mask = np.zeros(lone + len(ends), dtype=np.bool_)
     mask[lone + len(ends) - 1] = whole(walk)
+    if mask[lone + len(ends) - 1] and walk[FACES] >= most:
+        return mask
     for id in range(lone):
-        mask[id] = coordinate(walk, log, id * 3 // lone, id % (lone // 3)) == FINE
+        mask[id] = coordinate(walk, log, id * 3 // lone, id % (lone // 3)) == FINE and within(walk, most)
         undo(walk, log, 0)
     for at in range(len(order)):
         word = order[at]
@@ -312,6 +321,6 @@ def legal_ids(walk, rows, flat, ends, longest, order, shared):
         while done < ends[word + 1] - ends[word] and move(walk, log, rows[flat[ends[word] + done]]) == FINE:
             done += 1
             marks[done] = log[0]
-        mask[lone + word] = done == ends[word + 1] - ends[word]
+        mask[lone + word] = done == ends[word + 1] - ends[word] and within(walk, most)
     undo(walk, log, 0)
     return mask

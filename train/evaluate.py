@@ -6,6 +6,8 @@ out/meshes/METHOD/ID.ply    what came out, kept
 out/rows/METHOD/ID.json     its scores; a run that was stopped goes on behind the last one
 out/metrics.json            protocol, definitions, summaries and rows (meshgpt/evaluation.py)
 out/report.html             the same to look at, with pictures, in one file
+
+With other --conditions than clean (meshgpt/scans.py) a method counts once for each: METHOD, METHOD-noise, ...
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from meshgpt.generate import Sampling
 from meshgpt.mesh import Mesh
 from meshgpt.protocols import METRICS
 from meshgpt.report import write_report
+from meshgpt.scans import CLEAN, CONDITIONS
 from meshgpt.scores import PAIR_METRICS, Scored, problem, scores, summarise
 from meshgpt.shape_sets import set_scores
 from meshgpt.tables import table, wide_console
@@ -41,6 +44,7 @@ from meshgpt.tables import table, wide_console
 from .methods import CLOUD_POINTS, MODEL, Method, Task, file_stem, method, unmatched
 from .sources import MeshSet, evenly, read_parquet, split
 
+DISTANCE = "cd_ma100k"
 PACKAGES = ("meshgpt", "torch", "numpy", "scipy", "open3d", "trimesh")
 
 
@@ -54,6 +58,9 @@ class EvaluateOptions:
     """The folder to write; what an earlier run with the same options left there is used."""
     methods: tuple[str, ...] = (MODEL, *BASELINES)
     """meshgpt, names of baselines, folders of finished meshes named like the ids (in the frame of the split, fitted to the cube)."""
+    conditions: tuple[str, ...] = (CLEAN,)
+    """How the clouds are that methods are shown: clean, noise, points-512, points-256, no-normals, scan, scan-4, marching-cubes,
+    double-shell."""
     model: str | None = None
     """The model's folder or hub name; the shipped one by default."""
     train: str = ""
@@ -79,25 +86,49 @@ def run(options: EvaluateOptions) -> Evaluation:
     out, meshes = Path(options.out), _meshes(options)
     _claim(out, options)
     todo = [
-        (index, name) for index in range(len(meshes)) for name in options.methods if not _row_file(out, name, meshes.ids[index]).is_file()
+        (index, one) for index in range(len(meshes)) for one in _entries(options) if not _row_file(out, one, meshes.ids[index]).is_file()
     ]
-    _measure_all(options, todo, len(meshes) * len(options.methods))
+    _measure_all(options, todo)
     evaluation = _evaluation(options, meshes)
     with whole_file(out / "metrics.json") as part:
         part.write_text(json.dumps(_finite(evaluation), indent=1, allow_nan=False) + "\n")
-    write_report(_finite(evaluation), Kept(out, meshes, options.seed), out / "report.html", pictures=options.pictures)
+    write_report(_finite(evaluation), Kept(out, meshes, options), out / "report.html", pictures=options.pictures)
     wide_console().print(table(_finite(evaluation)))
-    for line in _unmatched_lines(options, meshes):
+    for line in (*_ratio_lines(options, evaluation), *_unmatched_lines(options, meshes)):
         print(line)
     return evaluation
+
+
+class Entry(NamedTuple):
+    """A method that is shown clouds in a condition; it goes by its `name` in files and tables."""
+
+    method: str
+    condition: str
+
+    @property
+    def name(self) -> str:
+        method = self.method if self.method == MODEL or self.method in BASELINES else file_stem(Path(self.method).resolve().name)
+        return method if self.condition == CLEAN else f"{method}-{self.condition}"
+
+
+def _entries(options: EvaluateOptions) -> list[Entry]:
+    return [Entry(method, condition) for method in options.methods for condition in options.conditions]
 
 
 def _check(options: EvaluateOptions) -> None:
     for name, least in (("limit", 1), ("max_faces", 1), ("best_of", 1), ("workers", 1), ("pictures", 0)):
         if getattr(options, name) < least:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)} does not fit; use at least {least}")
-    if not options.methods or len(set(map(_folder, options.methods))) < len(options.methods):
-        raise ValueError(f"the methods {' '.join(options.methods) or '(none)'} do not fit; name at least one, and each once")
+    for kind in ("methods", "conditions"):
+        words = getattr(options, kind)
+        if not words or len(set(words)) < len(words):
+            raise ValueError(f"the {kind} {' '.join(words) or '(none)'} do not fit; name at least one, and each once")
+    for condition in options.conditions:
+        if condition not in CONDITIONS:
+            raise ValueError(f"the condition {condition!r} is unknown; use {', '.join(CONDITIONS)}")
+    names = [one.name for one in _entries(options)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the methods {' '.join(options.methods)} do not fit; name at least one, and each once")
     for name in options.methods:
         if name != MODEL and name not in BASELINES and not Path(name).is_dir():
             raise FileNotFoundError(f"{name} is no method: name {MODEL}, a folder of finished meshes, or one of {', '.join(BASELINES)}")
@@ -114,7 +145,7 @@ def spread(meshes: MeshSet, count: int) -> MeshSet:
 
 def _claim(out: Path, options: EvaluateOptions) -> None:
     """Rows of other options must not mix with these; what changes no row may change."""
-    asked = asdict(replace(options, out="", workers=0, pictures=0, methods=()))
+    asked = asdict(replace(options, out="", workers=0, pictures=0, methods=(), conditions=()))
     claimed = out / "options.json"
     if claimed.is_file() and json.loads(claimed.read_text()) != json.loads(json.dumps(asked)):
         raise ValueError(f"{out} holds an evaluation with other options; name another --out, or remove that folder")
@@ -126,32 +157,28 @@ def _claim(out: Path, options: EvaluateOptions) -> None:
 # Rows
 
 
-def _folder(name: str) -> str:
-    return name if name == MODEL or name in BASELINES else file_stem(Path(name).resolve().name)
+def _row_file(out: Path, one: Entry, id: str) -> Path:
+    return out / "rows" / one.name / f"{file_stem(id)}.json"
 
 
-def _row_file(out: Path, name: str, id: str) -> Path:
-    return out / "rows" / _folder(name) / f"{file_stem(id)}.json"
+def _mesh_file(out: Path, one: Entry, id: str) -> Path:
+    return out / "meshes" / one.name / f"{file_stem(id)}.ply"
 
 
-def _mesh_file(out: Path, name: str, id: str) -> Path:
-    return out / "meshes" / _folder(name) / f"{file_stem(id)}.ply"
-
-
-def _measure_all(options: EvaluateOptions, todo: list[tuple[int, str]], total: int) -> None:
+def _measure_all(options: EvaluateOptions, todo: list[tuple[int, Entry]]) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    order = {}
-    for index, name in todo:
-        order.setdefault(index, []).append(name)
+    order: dict[int, list[Entry]] = {}
+    for index, one in todo:
+        order.setdefault(index, []).append(one)
     console = Console(stderr=True)
     done = _in_processes(options, order) if options.workers > 1 and len(order) > 1 else map(_Worker(options), order.items())
     for _ in track(done, "evaluating", len(order), console=console, disable=not console.is_terminal):
         pass
 
 
-def _in_processes(options: EvaluateOptions, order: dict[int, list[str]]) -> Iterator[None]:
+def _in_processes(options: EvaluateOptions, order: dict[int, list[Entry]]) -> Iterator[None]:
     # Forked children of a process with threads may hang, and each must load its own model anyway.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(options.workers, len(order)), context, _start, (options,)) as pool:
@@ -166,7 +193,7 @@ def _start(options: EvaluateOptions) -> None:
     _worker = _Worker(options)
 
 
-def _work(item: tuple[int, list[str]]) -> None:
+def _work(item: tuple[int, list[Entry]]) -> None:
     _worker(item)
 
 
@@ -177,25 +204,25 @@ class _Worker:
         torch.set_num_threads(1)
         self.options, self.meshes, self.methods = options, _meshes(options), {}
 
-    def __call__(self, item: tuple[int, list[str]]) -> None:
-        index, names = item
-        task = Task(self.meshes, index, self.options.seed)
-        for name in names:
-            self._measure(task, name)
+    def __call__(self, item: tuple[int, list[Entry]]) -> None:
+        index, asked = item
+        tasks = {one.condition: Task(self.meshes, index, self.options.seed, one.condition) for one in asked}
+        for one in asked:
+            self._measure(tasks[one.condition], one)
 
-    def _measure(self, task: Task, name: str) -> None:
+    def _measure(self, task: Task, one: Entry) -> None:
         out, began = Path(self.options.out), time.perf_counter()
         try:
-            mesh, failed = self._method(name)(task), ""
+            mesh, failed = self._method(one.method)(task), ""
         except (ValueError, ImportError, OSError) as error:
             mesh, failed = Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)), str(error)
         seconds = time.perf_counter() - began
         scored = scores(mesh, task.reference, self.options.seed)
-        place = _mesh_file(out, name, task.id)
+        place = _mesh_file(out, one, task.id)
         if not problem(mesh):
             place.parent.mkdir(parents=True, exist_ok=True)
             mesh.save(place)
-        _write_row(_row_file(out, name, task.id), task, seconds, replace(scored, failed=failed or scored.failed))
+        _write_row(_row_file(out, one, task.id), task, seconds, replace(scored, failed=failed or scored.failed))
 
     def _method(self, name: str) -> Method:
         if name not in self.methods:
@@ -227,7 +254,7 @@ def _evaluation(options: EvaluateOptions, meshes: MeshSet) -> Evaluation:
     return {
         "protocol": _protocol(options, len(meshes)),
         "metrics": {name: _defined(name) for name in (*PAIR_METRICS, *SETS)},
-        "methods": {_folder(name): _summary(options, meshes, name) for name in options.methods},
+        "methods": {one.name: _summary(options, meshes, one) for one in _entries(options)},
     }
 
 
@@ -246,14 +273,15 @@ def _defined(name: str) -> dict[str, str]:
 SETS = ("cov_pivot1024_sq", "mmd_pivot1024_sq", "one_nna_pivot1024_sq")
 
 
-def _summary(options: EvaluateOptions, meshes: MeshSet, name: str) -> dict[str, Any]:
+def _summary(options: EvaluateOptions, meshes: MeshSet, one: Entry) -> dict[str, Any]:
     out = Path(options.out)
-    read = [json.loads(_row_file(out, name, id).read_text()) for id in meshes.ids]
+    read = [json.loads(_row_file(out, one, id).read_text()) for id in meshes.ids]
     rows = [_row(row) for row in read]
     scored = [Scored(_worst(row["values"]), row["failed"], row["reasons"]) for row in read]
-    summary = {key: {"median": one.median, "mean": one.mean, "failures": one.failures} for key, one in summarise(scored).items()}
-    kept = Kept(out, meshes, options.seed)
-    results = [kept.result(_folder(name), id) or Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)) for id in meshes.ids]
+    found = summarise(scored)
+    summary = {key: {"median": its.median, "mean": its.mean, "failures": its.failures} for key, its in found.items()}
+    kept = Kept(out, meshes, options)
+    results = [kept.result(one.name, id) or Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)) for id in meshes.ids]
     sets = set_scores(results, [kept.reference(id) for id in meshes.ids], options.seed)
     return {
         "summary": summary,
@@ -292,8 +320,9 @@ def _finite(value: Any) -> Any:
 class Kept:
     """The shapes of an evaluation, for its report."""
 
-    def __init__(self, out: Path, meshes: MeshSet, seed: int) -> None:
-        self.out, self.meshes, self.seed = out, meshes, seed
+    def __init__(self, out: Path, meshes: MeshSet, options: EvaluateOptions) -> None:
+        self.out, self.meshes, self.seed = out, meshes, options.seed
+        self.conditions = {one.name: one.condition for one in _entries(options)}
         self.numbers = {id: index for index, id in enumerate(meshes.ids)}
 
     def result(self, method: str, id: str) -> Mesh | None:
@@ -303,8 +332,18 @@ class Kept:
     def reference(self, id: str) -> Mesh:
         return self.meshes.mesh(self.numbers[id])
 
-    def cloud(self, id: str) -> Cloud:
-        return Task(self.meshes, self.numbers[id], self.seed).cloud
+    def cloud(self, method: str, id: str) -> Cloud:
+        return Task(self.meshes, self.numbers[id], self.seed, self.conditions[method]).cloud
+
+
+def _ratio_lines(options: EvaluateOptions, evaluation: Evaluation) -> Iterator[str]:
+    """How much further each method is from the truth, in the median, than with clean clouds."""
+    medians = {name: found["summary"][DISTANCE]["median"] for name, found in evaluation["methods"].items()}
+    for one in _entries(options):
+        clean = medians.get(one._replace(condition=CLEAN).name)
+        if clean is not None and one.condition != CLEAN:
+            median = medians[one.name]
+            yield f"{one.name}: median {DISTANCE} {median:.4f}, {median / clean:.2f} times that of clean clouds"
 
 
 def _unmatched_lines(options: EvaluateOptions, meshes: MeshSet) -> Iterator[str]:

@@ -21,6 +21,7 @@ from meshgpt.gallery import Gallery
 from meshgpt.generate import Sampling
 from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.model import MeshGPT
+from meshgpt.scans import CLEAN, degraded
 
 from .sources import MeshSet
 
@@ -29,12 +30,17 @@ MODEL = "meshgpt"
 
 
 class Task:
-    """One mesh of the split: what is shown, and what should come of it. All in the cube."""
+    """One mesh of the split: what is shown, in a condition, and what should come of it. All in the cube."""
 
-    def __init__(self, meshes: MeshSet, index: int, seed: int) -> None:
+    def __init__(self, meshes: MeshSet, index: int, seed: int, condition: str = CLEAN) -> None:
         self.id, self.reference = meshes.ids[index], meshes.mesh(index)
-        surface = sample_surface(self.reference, CLOUD_POINTS, np.random.default_rng((seed, index)))
-        self.cloud = Cloud(surface[:, :3], surface[:, 3:])
+        self.seeds, self.condition = (seed, index), condition
+
+    @cached_property
+    def cloud(self) -> Cloud:
+        rng = np.random.default_rng(self.seeds)
+        surface = sample_surface(self.reference, CLOUD_POINTS, rng)
+        return degraded(self.condition, self.reference, Cloud(surface[:, :3], surface[:, 3:]), rng)
 
     @cached_property
     def dense(self) -> Mesh:
