@@ -48,6 +48,7 @@ PICTURE = PrimitiveConstructorSpec(
     is_instance=lambda value: value is None or isinstance(value, Path),
     str_from_instance=lambda value: [] if value is None else [str(value)],
 )
+EDGES = arg(metavar="{manifold,any}", help_behavior_hint="(default: manifold; of published models any)")
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class SampleOptions:
     """Choose among the likeliest that together have this probability."""
     guidance: float = 1.0
     """Above 1 the network minds the cloud more than it has learned to (classifier-free guidance), which takes twice the time."""
-    edges: Annotated[
-        Literal["manifold", "any"] | None, arg(metavar="{manifold,any}", help_behavior_hint="(default: manifold; of published models any)")
-    ] = None
+    edges: Annotated[Literal["manifold", "any"] | None, EDGES] = None
     """manifold gives no edge more than two faces, and lets neighbours face the same way; any leaves it to the model."""
     bounds: Literal["cloud", "none"] = "cloud"
     """cloud keeps vertices on the cloud, and lets faces come bottom up, as they came in training; none leaves it to the model."""
