@@ -114,6 +114,9 @@ class SampleOptions:
     """The shell is made on 2^level cells a side."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     """Of the transformer: bf16 takes half the memory, int8 (CPUs only) a quarter; large ones are faster so, the one that ships hardly."""
+    compile: bool = False
+    """Turn a model of gates (the one that ships is) into machine code first: for half a minute, which pays for folders of a few clouds.
+    A C++ compiler must be there. A seed may give another mesh so."""
     device: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: a GPU where there is one)")] = None
     """cpu, cuda, cuda:1, mps ..."""
     threads: int = 1
@@ -190,7 +193,10 @@ def _load(options: SampleOptions) -> MeshGPT:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"the device {options.device!r} cannot be used here ({reason}); leave --device away, or use cpu") from None
     with _notes_said():
-        return MeshGPT.from_pretrained(options.model, options.revision, options.device, options.precision, options.as_released)
+        model = MeshGPT.from_pretrained(options.model, options.revision, options.device, options.precision, options.as_released)
+    if options.compile:
+        model.compile()
+    return model
 
 
 def _read(path: Path, options: SampleOptions) -> Cloud | Mesh:

@@ -167,19 +167,6 @@ def load(version: str, golden: Path, scratch: Path) -> None:
 # Speed
 
 
-class Clock:
-    """A streamer of transformers that looks at the time."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def put(self, value: torch.Tensor) -> None:
-        self.times.append(time.perf_counter())
-
-    def end(self) -> None:
-        pass
-
-
 def body():
     from meshgpt.one_id_model import OneIdConfig, OneIdModel
     from meshgpt.shape_encoder import ShapeEncoderConfig
@@ -191,35 +178,36 @@ def body():
 
 
 def opt():
-    from transformers import OPTConfig, OPTForCausalLM
+    from meshgpt import bench_loops
+    from meshgpt.transformer import TransformerConfig
 
-    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "ffn_dim": 4096, "num_attention_heads": 16, "word_embed_proj_dim": 1024}
-    return OPTForCausalLM(OPTConfig(vocab_size=132, max_position_embeddings=10340, do_layer_norm_before=False, **sizes)).eval()
+    return bench_loops.opt(TransformerConfig(1024, 24, 16), 132, 10340)
 
 
 @torch.inference_mode()
 def ours(network, length: int, count: int) -> float:
-    """Median seconds of an id, behind `length` positions of noise."""
+    """Median seconds (of processor time) of an id, behind `length` positions of noise."""
     from meshgpt.one_id_model import IdCache
+    from meshgpt.precision import best_for
 
     cache = IdCache(network.config.body, 1, length + count + 1, network.embed.weight)
     cache.keys.normal_(std=0.5)
     cache.values.normal_(std=0.5)
     cache.length, times, id = length, [], torch.tensor([[3]])
     for _ in range(count):
-        began = time.perf_counter()
-        hidden = network.read_step(id, None, cache)
-        id = network.slot_logits(hidden, None, None, None).argmax(-1, keepdim=True)
-        times.append(time.perf_counter() - began)
+        began = time.process_time()
+        with best_for(1):
+            hidden = network.read_step(id, None, cache)
+            id = network.slot_logits(hidden, None, None, None).argmax(-1, keepdim=True)
+        times.append(time.process_time() - began)
     return statistics.median(times[1:])
 
 
 @torch.inference_mode()
 def theirs(model, length: int, count: int) -> float:
-    clock = Clock()
-    ids = torch.randint(3, 100, (1, length))
-    model.generate(ids, max_new_tokens=count, min_new_tokens=count, do_sample=False, streamer=clock)
-    return statistics.median(np.diff(clock.times)[1:])
+    from meshgpt.bench_loops import time_theirs
+
+    return time_theirs(model, [length], count, 1.0).times[0]
 
 
 def speed(lengths: list[int], count: int = 12) -> None:

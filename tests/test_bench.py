@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -15,6 +17,7 @@ from meshgpt.gate_model import GateModel
 from meshgpt.loading import InBfloat16, Int8Linear, in_precision
 from meshgpt.mesh import corners_of
 from meshgpt.model import MeshGPT
+from meshgpt.precision import best_for, laid_for_rows
 from meshgpt.tokenizer import GatesTokenizer
 from meshgpt.topology import boundary_edge_ratio, non_manifold_edge_ratio
 from meshgpt.transformer import TransformerConfig
@@ -121,3 +124,56 @@ def test_with_the_cache_the_transformer_says_what_it_says_without(tiny_gates, pr
     x, cache = torch.randn(2, 9, 32), body.cache(2, 9)
     steps = torch.cat([body(x[:, at : at + 1], cache) for at in range(9)], 1)
     assert (steps - body(x)).std() < close * steps.std()
+
+
+COMPILED = """
+import sys, torch
+from meshgpt import MeshGPT
+surface, walk = torch.load(sys.argv[1], weights_only=True)
+model, rows, said = MeshGPT.from_pretrained(device="cpu"), torch.arange(1), []
+for _ in range(2):
+    with torch.inference_mode():
+        writing = model.network.writing(model.network.see(surface), 9)
+        for step in walk:
+            said.append(torch.cat([writing.logits(rows, step[None, :slot]) for slot in range(3)], 1))
+            writing.take(step[None])
+    model.compile()
+half = len(said) // 2
+torch.testing.assert_close(torch.cat(said[:half]), torch.cat(said[half:]), atol=1e-3, rtol=1e-3)
+"""
+
+
+@pytest.mark.slow  # it compiles for half a minute
+def test_compiled_the_model_that_ships_writes_the_same(surface, val, tmp_path):
+    """In a process of its own: the checks of shapes around our functions would be compiled, too."""
+    walk = torch.from_numpy(GatesTokenizer(128).encode(corners_of(val.mesh(3), 128)[:4]))
+    torch.save((surface(1, 2048), walk), tmp_path / "walk.pt")
+    subprocess.run([sys.executable, "-c", COMPILED, tmp_path / "walk.pt"], check=True)
+
+
+def test_what_cannot_be_compiled_is_refused(tiny_gates, tiny_steps, monkeypatch):
+    with pytest.raises(ValueError, match="only models of gates"):
+        MeshGPT(GatesTokenizer(16), tiny_steps()).compile()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", "g++")
+    with pytest.raises(ValueError, match="no C\\+\\+ compiler"):
+        MeshGPT(GatesTokenizer(16), tiny_gates(16)).compile()
+
+
+def test_a_single_row_takes_the_other_path_and_gives_the_switch_back():
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    for rows, inside in ((1, "none"), (2, "bf16")):
+        with best_for(rows):
+            assert matmul.fp32_precision == inside
+        assert matmul.fp32_precision == "bf16"
+    matmul.fp32_precision = before
+
+
+def test_weights_laid_for_rows_are_the_same_weights():
+    linear, x = torch.nn.Linear(24, 40), torch.randn(3, 24)
+    before, said = linear.weight.detach().clone(), linear(x)
+    laid_for_rows(linear)
+    assert torch.equal(linear.weight, before) and linear.weight.stride() == (1, 40)
+    torch.testing.assert_close(linear(x), said)
