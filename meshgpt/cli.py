@@ -147,6 +147,7 @@ COMMANDS = {
             "meshgpt evaluate --data data/artist-kits/test.parquet --limit 100 --out report",
             "meshgpt evaluate --data data/artist-kits --out report --methods meshgpt retrieval --model runs/mine",
             "meshgpt evaluate --data data/artist-kits --out report --methods path/to/their/meshes decimated",
+            "meshgpt evaluate --data data/artist-kits --out report --methods meshgpt --conditions clean noise scan",
         ),
         _evaluate,
     ),
