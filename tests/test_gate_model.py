@@ -8,9 +8,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
+from meshgpt.cloud import Cloud
 from meshgpt.gate_model import GateModel
 from meshgpt.generate import Sampling, generate
-from meshgpt.mesh import canonical, corners_of, weld
+from meshgpt.mesh import canonical, corners_of, sample_surface, weld
+from meshgpt.model import MeshGPT
 
 CLOSE = {"atol": 2e-4, "rtol": 2e-4}
 
@@ -126,3 +128,13 @@ def test_untrained_samples_are_sound(network, surface, guidance):
         np.testing.assert_array_equal(corners, canonical(corners))
         assert len(corners) <= 12
         assert len(np.unique(np.sort(weld(corners)[1], 1), axis=0)) == len(corners)
+
+
+def test_steps_one_by_one_are_those_of_the_sample(network, val):
+    model, sampling = MeshGPT(network.tokenizer, network, "cpu"), Sampling(max_faces=12, tries=4, settle="none")
+    points = sample_surface(val.mesh(3), 1024, np.random.default_rng(0))
+    cloud = Cloud(points[:, :3], points[:, 3:])
+    steps = np.stack(list(model.steps(model.look(cloud, sampling=sampling), 5, sampling)))
+    (sample,) = model.samples(cloud, seed=5, sampling=sampling)
+    assert len(steps) == sample.steps
+    assert len(model.tokenizer.decode(steps, strict=False)) == len(sample.mesh.faces) + sample.dropped > 0
