@@ -9,12 +9,14 @@ It knows names of files and words for users. It does not know how a mesh comes a
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 from tyro.conf import arg
@@ -26,12 +28,15 @@ from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.mistakes import say, sentence
 from meshgpt.particulars import Particulars, Surface, write_report
 from meshgpt.sample_places import Job, check_place, job_of_file, jobs_of_folder
+from meshgpt.shared_jobs import helped, processors
 
 if TYPE_CHECKING:
     from meshgpt.generate import Sampling
     from meshgpt.model import MeshGPT, Sample, Shown
 
 SHELL_POINTS = 16_384
+MOST_PROCESSES = 8  # unless more are asked for: each takes memory
+MOST_ROWS = 16  # meshes written at the same time
 TRIES = 5  # seeds more, when a sample has no face
 
 
@@ -119,8 +124,10 @@ class SampleOptions:
     A C++ compiler must be there. A seed may give another mesh so."""
     device: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: a GPU where there is one)")] = None
     """cpu, cuda, cuda:1, mps ..."""
+    processes: int = 0
+    """Of a folder: so many processes share its files, each with the model in its own memory (0.7 GB); 0 takes one for each processor."""
     threads: int = 1
-    """CPU threads; one is fastest while a mesh is written face by face. 0 leaves it to torch."""
+    """CPU threads of each; one is fastest while a mesh is written face by face. 0 leaves it to torch."""
 
     def sampling(self, default: Sampling) -> Sampling:
         """What is not given is as in the default. ValueError where the numbers do not fit."""
@@ -151,16 +158,56 @@ def _run_file(options: SampleOptions, records: list[Particulars]) -> None:
 
 def _run_folder(options: SampleOptions, records: list[Particulars]) -> None:
     jobs = jobs_of_folder(options)
-    bad = _Desk(_load(options), options, records).many(jobs)
+    count = min(options.processes or _fitting_processes(options), len(jobs))
+    rows = min(-(-len(jobs) * options.samples * options.best_of // count), MOST_ROWS)
+    shares: list[_Share] = []
+    try:
+        with helped(partial(_share, options, rows), jobs, count - 1, shares) as left:
+            bad = _Desk(_load(options), options, records).many(left, rows)
+    finally:
+        records.extend(itertools.chain(*(share.records for share in shares)))
+        records.sort(key=lambda record: (record.input, record.seed))
+    bad += sum(share.bad for share in shares)
     if bad:
         raise ValueError(f"{bad} of the {len(jobs)} inputs in {options.cond} gave no mesh; mend or remove those named above")
 
 
+class _Share(NamedTuple):
+    """What one of several processes did."""
+
+    bad: int
+    records: list[Particulars]
+
+
+def _share(options: SampleOptions, rows: int, jobs: Iterable[Job]) -> _Share:
+    """In a process beside the one that the user started, which says whatever keeps both from working."""
+    records: list[Particulars] = []
+    bad = 0
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            model = _load(options)
+        bad = _Desk(model, options, records).many(jobs, rows)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        if sentence(error) is None:
+            raise
+    return _Share(bad, records)
+
+
+def _fitting_processes(options: SampleOptions) -> int:
+    """One for each processor; one alone where a GPU works for all."""
+    import torch
+
+    on_gpu = torch.cuda.is_available() if options.device is None else options.device != "cpu"
+    return 1 if on_gpu else min(processors(), MOST_PROCESSES)
+
+
 def _check(options: SampleOptions) -> None:
-    if min(options.samples, options.best_of) < 1 or options.threads < 0 or options.seed < 0:
+    if min(options.samples, options.best_of) < 1 or min(options.processes, options.threads, options.seed) < 0:
         raise ValueError(
-            f"{options.samples} samples, best of {options.best_of}, seed {options.seed} and {options.threads} threads do not fit; "
-            "use samples and best-of of at least 1, seed and threads of at least 0"
+            f"{options.samples} samples, best of {options.best_of}, seed {options.seed}, {options.processes} processes and "
+            f"{options.threads} threads do not fit; use samples and best-of of at least 1, and the others of at least 0"
         )
     if (options.as_released or options.mc) and options.model is None:
         raise ValueError("--as-released and --mc are for published models, and the one that ships is none; name one with --model")
@@ -260,14 +307,14 @@ class _Desk:
             raise
         self._save(job, cloud, chosen)
 
-    def many(self, jobs: Sequence[Job]) -> int:
-        """Several inputs side by side; says how many of them gave no mesh."""
+    def many(self, jobs: Iterable[Job], rows: int) -> int:
+        """Several inputs, up to so many meshes side by side; says how many of them gave no mesh."""
         from meshgpt.model import Stopped
 
         inputs = _Inputs(self, jobs)
         try:
             with _notes_said(), _progress(self.sampling.max_faces) as progress:
-                for number, sample in self.model.written(inputs.asked(), self.sampling, progress=progress):
+                for number, sample in self.model.written(inputs.asked(), self.sampling, rows, progress):
                     inputs.done(number, sample)
         except Stopped as stop:
             inputs.stopped(stop.samples)
@@ -319,40 +366,40 @@ class _Desk:
 class _Inputs:
     """Several inputs that are written side by side: whose each sample is, and which inputs are through. A bad one stops no other."""
 
-    def __init__(self, desk: _Desk, jobs: Sequence[Job]) -> None:
+    def __init__(self, desk: _Desk, jobs: Iterable[Job]) -> None:
         self.desk, self.jobs, self.bad = desk, jobs, 0
-        self.owners: list[int] = []
-        self.clouds: dict[int, Cloud] = {}
-        self.drawn: dict[int, dict[int, Sample]] = {}
+        self.owners: list[Job] = []
+        self.clouds: dict[Job, Cloud] = {}
+        self.drawn: dict[Job, dict[int, Sample]] = {}
 
     def asked(self) -> Iterator[tuple[Shown, int]]:
         """What is to be written, read when it is its turn."""
         options = self.desk.options
-        for at, job in enumerate(self.jobs):
+        for job in self.jobs:
             with self._surviving(job):
                 cloud = _shown(self.desk.model, _read(job.cond, options), options)
                 shown = self.desk.model.look(cloud, options.up, self.desk.sampling)
-                self.clouds[at], self.drawn[at] = cloud, {}
-            if at not in self.clouds:
+                self.clouds[job], self.drawn[job] = cloud, {}
+            if job not in self.clouds:
                 continue
             for number in range(options.samples * options.best_of):
-                self.owners.append(at)
+                self.owners.append(job)
                 yield shown, options.seed + number
 
     def done(self, number: int, sample: Sample) -> None:
-        at, options = self.owners[number], self.desk.options
-        self.drawn[at][sample.seed - options.seed] = sample
-        if len(self.drawn[at]) == options.samples * options.best_of:
-            drawn, cloud = self.drawn.pop(at), self.clouds.pop(at)
-            with self._surviving(self.jobs[at]):
-                self.desk.finish(self.jobs[at], cloud, [drawn[key] for key in sorted(drawn)])
+        job, options = self.owners[number], self.desk.options
+        self.drawn[job][sample.seed - options.seed] = sample
+        if len(self.drawn[job]) == options.samples * options.best_of:
+            drawn, cloud = self.drawn.pop(job), self.clouds.pop(job)
+            with self._surviving(job):
+                self.desk.finish(job, cloud, [drawn[key] for key in sorted(drawn)])
 
     def stopped(self, samples: list[tuple[int, Sample]]) -> None:
         """Write what is there of those that are not through."""
         for number, sample in samples:
             self.drawn[self.owners[number]][sample.seed - self.desk.options.seed] = sample
-        for at, drawn in self.drawn.items():
-            self.desk.rescue(self.jobs[at], self.clouds[at], list(drawn.items()))
+        for job, drawn in self.drawn.items():
+            self.desk.rescue(job, self.clouds[job], list(drawn.items()))
 
     @contextmanager
     def _surviving(self, job: Job) -> Iterator[None]:

@@ -133,11 +133,30 @@ def test_a_folder_of_inputs_becomes_a_folder_of_meshes_and_a_bad_one_stops_nobod
     np.save(box.with_name("few.npy"), ROWS[:10])
     np.savetxt(box.with_name("box.xyz"), ROWS[:, :3])
     box.with_name("notes.txt").write_text("not an input")
-    assert sample("--cond", box.parent, "--no-picture") == 2
+    assert sample("--cond", box.parent, "--no-picture", "--processes", "1") == 2
     assert names(box.parent.with_name("clouds-meshes")) == ["box-mesh.glb", "box.glb"]
     said = capsys.readouterr().err
     assert "few.npy: 10 points are too few" in said
     assert "1 of the 3 inputs" in said
+
+
+def test_processes_that_share_a_folder_write_what_one_writes(sample, box, tmp_path, capfd):
+    for number in range(3):
+        np.save(box.with_name(f"box-{number}.npy"), ROWS[number::2])
+    np.save(box.with_name("few.npy"), ROWS[:10])
+    for processes in ("1", "2"):
+        words = ("--out", tmp_path / processes, "--no-picture", "--report", tmp_path / f"{processes}.json", "--processes", processes)
+        assert sample("--cond", box.parent, *words) == 2
+        said = capfd.readouterr()
+        assert said.out.count(" faces, ") == 4
+        assert said.err.count("few.npy: 10 points are too few") == 1
+        assert "1 of the 5 inputs" in said.err
+    assert len(names(tmp_path / "1")) == 4
+    assert {path.name: path.read_bytes() for path in (tmp_path / "1").iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "2").iterdir()
+    }
+    one, two = (json.loads((tmp_path / f"{processes}.json").read_text()) for processes in ("1", "2"))
+    assert [record["input"] for record in one] == [record["input"] for record in two]
 
 
 def test_a_seed_gives_its_mesh_again(sample, box, tmp_path):
