@@ -29,7 +29,8 @@ class Command(NamedTuple):
 
 
 def _sample() -> Parts:
-    from meshgpt.sample_files import SampleOptions, run
+    from meshgpt.sample_files import run
+    from meshgpt.sample_options import SampleOptions
 
     return SampleOptions, run
 

@@ -15,3 +15,8 @@ from numba import njit
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as machine code. The shape checks that tests wrap around functions are taken off: numba cannot read them."""
     return njit(cache=True)(inspect.unwrap(function))
+
+
+def compiled_loosely(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with sums in the order that is fastest."""
+    return njit(cache=True, fastmath=True)(inspect.unwrap(function))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.nn import functional
 from meshgpt.precision import best_for
 
 ROTARY_BASE = 10_000.0
+EPSILON = 1e-6  # of RMSNorm
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class RowCache:
         self.lengths = [0] * rows
         self.reading = list(range(rows))
 
+    @property
+    def reading_at(self) -> list[int]:
+        """Where the rows that are read next are."""
+        return [self.lengths[row] for row in self.reading]
+
     def begin(self, row: int, prefix: KVCache) -> None:
         """A new row in place of the one that was there."""
         length = prefix.length
@@ -167,8 +174,8 @@ class Attention(nn.Module):
         self.project = nn.Linear(config.dim, 3 * config.dim, bias=layout.projection_bias)
         self.out = nn.Linear(config.dim, config.dim, bias=layout.bias)
         if layout.rotary:
-            self.query_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
-            self.key_norm = nn.RMSNorm(config.dim // config.heads, eps=1e-6)
+            self.query_norm = nn.RMSNorm(config.dim // config.heads, eps=EPSILON)
+            self.key_norm = nn.RMSNorm(config.dim // config.heads, eps=EPSILON)
 
     def forward(
         self,
@@ -223,7 +230,7 @@ class PlainMLP(nn.Module):
 
 
 def norm_of(layout: Layout, dim: int) -> nn.Module:
-    return nn.RMSNorm(dim, eps=1e-6) if layout.norm == "rms" else nn.LayerNorm(dim, eps=1e-5)
+    return nn.RMSNorm(dim, eps=EPSILON) if layout.norm == "rms" else nn.LayerNorm(dim, eps=1e-5)
 
 
 def mlp_of(layout: Layout, dim: int, hidden: int) -> nn.Module:
@@ -238,6 +245,17 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = norm_of(config.built, config.dim)
         self.mlp = mlp_of(config.built, config.dim, config.hidden)
+
+    def in_order(self) -> list[Tensor]:
+        """The weights as the kernels take them; matrices as inputs x outputs. None where one is not plain."""
+        attention, mlp = self.attention, self.mlp
+        linear = (attention.project, attention.out, mlp.up, mlp.down)
+        if not all(type(part) is nn.Linear for part in linear):
+            return []
+        project, out, up, down = (part.weight.detach().T for part in linear)
+        norms = (self.attention_norm, attention.query_norm, attention.key_norm, self.mlp_norm)
+        before, query, key, behind = (part.weight.detach() for part in norms)
+        return [before, project, query, key, out, behind, up, down]
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | RowCache | None, layer: int) -> Tensor:
         if self.post_norm:
@@ -299,17 +317,29 @@ class Transformer(nn.Module):
 
     def _step(self, x: Float[Tensor, "b 1 d"], cache: RowCache) -> Float[Tensor, "b 1 d"]:
         """One position more of each row that the cache reads, wherever these are. ValueError where a row is full."""
-        longest = max(cache.lengths[row] for row in cache.reading) + 1
+        longest = max(cache.reading_at) + 1
         if longest > cache.capacity:
             raise ValueError(f"{longest} positions do not fit a cache made for {cache.capacity}; make it larger")
-        at = torch.tensor([cache.lengths[row] for row in cache.reading], device=x.device)
+        at = torch.tensor(cache.reading_at, device=x.device)
         if self.config.positions:
             x = x + self.positions(at)[:, None]
-        cos, sin = rotary(at.float(), self.config.dim // self.config.heads)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, (cos[:, None, None], sin[:, None, None]), None, cache, layer)
+        turn = rotary(at.float(), self.config.dim // self.config.heads)
+        if blocks := self._small(x):
+            x = _read_by_kernels(blocks, x, cache, turn)
+        else:
+            for layer, block in enumerate(self.blocks):
+                x = block(x, tuple(part[:, None, None] for part in turn), None, cache, layer)
         cache.move()
         return self.norm(x)
+
+    def _small(self, x: Tensor) -> list[list[np.ndarray]]:
+        """The weights of the blocks, in the order of the kernels, where these are faster: on CPUs, as far as products lie in the caches of
+        the processor. Otherwise none."""
+        if self.config.built != LAYOUTS["meshgpt"] or x.device.type != "cpu" or torch.is_grad_enabled():
+            return []
+        weights = [block.in_order() for block in self.blocks]
+        fits = all(weights) and all(weight.dtype == torch.float32 and weight.is_contiguous() for layer in weights for weight in layer)
+        return [[weight.numpy() for weight in layer] for layer in weights] if fits else []
 
     def _learned(self, x: Float[Tensor, "b t d"], keep: Bool[Tensor, "b s"] | None, past: int) -> Float[Tensor, "#b t d"]:
         if past + x.shape[1] > self.config.positions:
@@ -326,6 +356,21 @@ class Transformer(nn.Module):
         cos, sin = rotary(positions.flatten(), width)
         shape = (*positions.shape, width // 2)
         return cos.view(shape)[:, None], sin.view(shape)[:, None]
+
+
+def _read_by_kernels(
+    blocks: list[list[np.ndarray]],
+    x: Float[Tensor, "b 1 d"],
+    cache: RowCache,
+    turn: tuple[Float[Tensor, "b half"], Float[Tensor, "b half"]],
+) -> Float[Tensor, "b 1 d"]:
+    from meshgpt.step_kernels import read_position
+
+    rows, lengths = np.array(cache.reading), np.array(cache.reading_at)
+    vectors, turns = x[:, 0].clone().numpy(), torch.cat(turn, 1).numpy()
+    for layer, weights in enumerate(blocks):
+        read_position(vectors, *weights, cache.keys[layer].numpy(), cache.values[layer].numpy(), rows, lengths, turns, EPSILON)
+    return torch.from_numpy(vectors)[:, None]
 
 
 def _never_empty(mask: Bool[Tensor, "b 1 t s"], past: int) -> Bool[Tensor, "b 1 t s"]:

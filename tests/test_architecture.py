@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "sample": "cli",
     "cli": "*",
-    "sample_files": "cloud files generate mesh mistakes model particulars published_points sample_places shared_jobs views",
+    "sample_files": "cloud files generate mesh mistakes model particulars published_points sample_options sample_places shared_jobs views",
+    "sample_options": "generate sample_places",
     "sample_places": "files mistakes",
     "shared_jobs": "",
     "particulars": "files mesh topology",
@@ -71,7 +72,8 @@ MAY_IMPORT = {
     "reconstruct": "mesh cloud dense silence",
     "baselines": "mesh cloud extras gallery reconstruct silence",
     "precision": "",
-    "transformer": "precision",
+    "transformer": "precision step_kernels",
+    "step_kernels": "compiled",
     "boundary": "",
     "memory": "boundary",
     "nearest": "",
@@ -189,7 +191,7 @@ ONLY_INSIDE = {("mesh", "files"): "Mesh.save"}
 # What is not ours and may load at a module's top: these anywhere, all others (they take seconds, or may be missing) inside functions.
 LIGHT = {"numpy", "torch", "jaxtyping", "safetensors"}
 AT_THE_TOP = {
-    "sample_files": "tyro",
+    "sample_options": "tyro",
     "info": "tyro",
     "bench": "tyro",
     "convert_files": "tyro",

@@ -22,7 +22,8 @@ from meshgpt.files import read_mesh, write_mesh
 from meshgpt.generate import Sampling
 from meshgpt.mesh import Mesh, canonical, sample_surface, to_bins
 from meshgpt.model import MeshGPT, Sample
-from meshgpt.sample_files import TRIES, SampleOptions
+from meshgpt.sample_files import TRIES
+from meshgpt.sample_options import SampleOptions
 from meshgpt.tokenizer import CoordsTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -402,7 +403,7 @@ def test_help_shows_examples_that_are_understood(command, capsys):
 
 
 def test_every_option_of_sample_is_described():
-    source = (ROOT / "meshgpt" / "sample_files.py").read_text()
+    source = (ROOT / "meshgpt" / "sample_options.py").read_text()
     for field in fields(SampleOptions):
         assert re.search(rf'^    {field.name}: .*\n    """\S', source, re.MULTILINE), f"{field.name} has no description"
 
