@@ -39,8 +39,6 @@ class BenchOptions:
     """Steps of which the median is taken."""
     threads: int = 1
     """CPU threads; one is fastest while meshes are written step by step."""
-    compile: bool = False
-    """Turn the decoder of gates into machine code before, as `sample --compile` does."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 
@@ -78,7 +76,6 @@ class Plan:
     opt: Callable[[], Any]
     lengths: tuple[int, ...]
     repeats: int
-    compile: bool = False
 
 
 def plan_of(options: BenchOptions) -> Plan:
@@ -105,7 +102,6 @@ def plan_of(options: BenchOptions) -> Plan:
         lambda: loops.opt(body, 132, 10340).to(options.device),
         (300, 7000) if quick else (300, 1000, 3000, 5000, 7000),
         min(options.repeats, 3) if quick else options.repeats,
-        options.compile,
     )
 
 
@@ -118,11 +114,10 @@ def measure(plan: Plan, device: str) -> dict[str, Any]:
 
     rate, ours = bandwidth(5, torch.device(device)), []
     for name, (make, batches) in plan.networks.items():
-        ours += loops.time_loops(name, make, plan.precisions, batches, plan.faces, plan.repeats, rate, plan.compile)
+        ours += loops.time_loops(name, make, plan.precisions, batches, plan.faces, plan.repeats, rate)
     whole = [loops.time_whole(plan.model(), tries, plan.most) for tries in (1, 32)]
     theirs = loops.time_theirs(plan.opt(), plan.lengths, plan.repeats + 2, rate)
     machine = {"device": device, "torch": torch.__version__, "threads": torch.get_num_threads(), "bandwidth_gb_a_second": rate / 1e9}
-    machine["compiled"] = plan.compile
     return {
         "machine": machine | {"clock": "process CPU time" if device == "cpu" else "wall"},
         "ours": [_as_json(loop, theirs, plan.faces[-1]) for loop in ours],

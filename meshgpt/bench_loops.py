@@ -125,17 +125,14 @@ def time_loops(
     at: Sequence[int],
     repeats: int,
     bytes_a_second: float,
-    compiled: bool = False,
 ) -> Iterator[Loop]:
-    """Of a network in several precisions and with several rows; `at` are numbers of faces. `compiled` has the decoder of gates compiled."""
+    """Of a network in several precisions and with several rows; `at` are numbers of faces."""
     for precision in precisions:
         network = make()
         weights, device = Weights.of(network), next(network.parameters()).device
         if precision == "int8" and device.type != "cpu":
             continue
         network = in_precision(network, precision, device.type)
-        if compiled and isinstance(network, GateModel):
-            network.decoder.compile()
         for batch in batches:
             loop = _time(name, network, weights, precision, batch, at, repeats, bytes_a_second)
             if loop.written:

@@ -179,7 +179,19 @@ class GateDecoder(nn.Module):
         field: Float[Tensor, "b g g g"],
     ) -> Standing:
         """What the ids of a step are written from, whichever they are."""
-        offers = functional.silu(self.offer(offer_features(border, gate, field)))
+        return self.stood(hidden, features, border, gate, uses, offer_features(border, gate, field))
+
+    def stood(
+        self,
+        hidden: Float[Tensor, "b t d"],
+        features: Float[Tensor, "b t n"],
+        border: Border,
+        gate: Gate,
+        uses: Int[Tensor, "b t v"],
+        offered: Float[Tensor, "b t k o"],
+    ) -> Standing:
+        """The same, where it is known what the border offers."""
+        offers = functional.silu(self.offer(offered))
         base = self.base(hidden) + self.gate(features)
         base = base + self.offered(offers.masked_fill(~border.there[..., None], 0).amax(2))
         return Standing(base, gate, offers, border, uses, _bins(gate.guess, self.config.bins), _references(border, self.config.bins))

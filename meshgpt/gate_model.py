@@ -21,6 +21,7 @@ from meshgpt.conditioners import PointCloud, PointCloudConfig, Surroundings, Sur
 from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
+from meshgpt.gate_loops import GateLoops
 from meshgpt.nearest import distance_field
 from meshgpt.precision import best_for
 from meshgpt.steps import IGNORED, Beginnings, Seen, SeenRows, seen_places
@@ -154,6 +155,7 @@ class GateWriting:
         rows = seen.rows() if isinstance(seen, Seen) else list(seen)
         self.network, self.seen, self.steps = network, SeenRows(rows), steps
         self.rows, self.device = len(rows), network.start.device
+        self.loops = GateLoops(network.decoder) if GateLoops.fit(network.decoder) else None
         self.ready = [network.decoder.ready(slot) for slot in range(LEVELS)]
         self.border = RunningBorder(network.tokenizer, self.rows, steps, self.device)
         self.uses = torch.zeros(self.rows, 1, network.tokenizer.sizes[0], dtype=torch.long, device=self.device)
@@ -186,6 +188,8 @@ class GateWriting:
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids; of slot 0 with SKIP and END where the ids `skip` and `vocab` are."""
         seen, slot = self.seen.of(rows), opened.shape[1]
+        if self.loops is not None:
+            return self.loops.logits(self.standing, rows, opened, seen.places, seen.field)
         with best_for(len(rows)):
             return self.network.decoder(self.standing.select(rows), opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
 
@@ -204,8 +208,12 @@ class GateWriting:
 
     def _read(self, ids: Int[Tensor, "b 3"], rows: Int[Tensor, "b"]) -> None:
         network, border, seen = self.network, self.border.look(rows.tolist()), self.seen.of(rows)
-        gate = gate_of(border)
-        features = frame_features(border, gate, seen.field)
+        if self.loops is not None:
+            gate, features = self.loops.frames(border, seen.field)
+            stand = self.loops.stand
+        else:
+            gate = gate_of(border)
+            features, stand = frame_features(border, gate, seen.field), network.decoder.stand
         step = network._embedded(ids[:, None], seen.places) + network.embed_gate(features)
         hidden = network.body(step, self.cache)
-        self.standing.put(rows, network.decoder.stand(hidden, features, border, gate, self.uses[rows], seen.field))
+        self.standing.put(rows, stand(hidden, features, border, gate, self.uses[rows], seen.field))

@@ -5,8 +5,6 @@ It is the part that a user meets. Files of models are `checkpoint.py`'s, the sam
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 import time
 import warnings
@@ -28,7 +26,6 @@ from meshgpt.converted import at
 from meshgpt.coverage import Coverage
 from meshgpt.denoise import smoothed, without_floating
 from meshgpt.gate_judge import GateJudge
-from meshgpt.gate_model import GateModel
 from meshgpt.generate import Judge, Network, Sampling, Task, in_step, write
 from meshgpt.judge import CloudJudge
 from meshgpt.loading import InBfloat16, Int8Linear, PackedLinear, Precision, blank, in_precision, learned, load_published
@@ -132,15 +129,6 @@ class MeshGPT:
         if learned(self.tokenizer) is not None:
             learned(self.tokenizer).to(device)
         return self
-
-    def compile(self) -> None:
-        """Have the depth decoder compiled when it is first used, which takes half a minute. ValueError
-        where the model is none of gates, or there is no C++ compiler."""
-        if not isinstance(self.network, GateModel):
-            raise ValueError("only models of gates are compiled; leave it away for this one")
-        if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-            raise ValueError("there is no C++ compiler to compile with; install g++, or leave it away")
-        self.network.decoder.compile()
 
     @property
     def sampling(self) -> Sampling:

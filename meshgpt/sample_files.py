@@ -125,8 +125,6 @@ def _load(options: SampleOptions) -> MeshGPT:
             raise ValueError(f"the device {options.device!r} cannot be used here ({reason}); leave --device away, or use cpu") from None
     with _notes_said():
         model = MeshGPT.from_pretrained(options.model, options.revision, options.device, options.precision, options.as_released)
-    if options.compile:
-        model.compile()
     return model
 
 

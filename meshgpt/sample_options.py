@@ -94,9 +94,6 @@ class SampleOptions:
     """The shell is made on 2^level cells a side."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     """Of the transformer: bf16 takes half the memory, int8 (CPUs only) a quarter; large ones are faster so, the one that ships hardly."""
-    compile: bool = False
-    """Turn a model of gates (the one that ships is) into machine code first, which takes half a minute and may pay for large folders.
-    A C++ compiler must be there. A seed may give another mesh so."""
     device: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: a GPU where there is one)")] = None
     """cpu, cuda, cuda:1, mps ..."""
     processes: int = 0

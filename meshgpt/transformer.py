@@ -111,6 +111,8 @@ class RowCache:
         self.capacity = capacity
         self.lengths = [0] * rows
         self.reading = list(range(rows))
+        # What is read with, as the kernels take it; it does not change while rows are read.
+        self.weights: list[list[np.ndarray]] | None = None
 
     @property
     def reading_at(self) -> list[int]:
@@ -324,8 +326,10 @@ class Transformer(nn.Module):
         if self.config.positions:
             x = x + self.positions(at)[:, None]
         turn = rotary(at.float(), self.config.dim // self.config.heads)
-        if blocks := self._small(x):
-            x = _read_by_kernels(blocks, x, cache, turn)
+        if cache.weights is None:
+            cache.weights = self._small(x)
+        if cache.weights:
+            x = _read_by_kernels(cache.weights, x, cache, turn)
         else:
             for layer, block in enumerate(self.blocks):
                 x = block(x, tuple(part[:, None, None] for part in turn), None, cache, layer)

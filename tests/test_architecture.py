@@ -82,7 +82,13 @@ MAY_IMPORT = {
     "border": "mesh tokenizer.gates tokenizer.gate_kernels tokenizer.walk tokenizer.walk_machine",
     "gate_geometry": "border nearest",
     "gate_decoder": "border conditioners depth gate_geometry tokenizer.gate_grammar touching transformer",
-    "gate_model": "border conditioners depth gate_decoder gate_geometry nearest precision steps tokenizer.gates transformer",
+    "gate_loops": (
+        "border depth gate_decoder gate_decoder_kernels gate_geometry gate_geometry_kernels step_kernels tokenizer.gate_grammar touching"
+        " transformer"
+    ),
+    "gate_decoder_kernels": "compiled gate_geometry_kernels step_kernels",
+    "gate_geometry_kernels": "compiled",
+    "gate_model": "border conditioners depth gate_decoder gate_geometry gate_loops nearest precision steps tokenizer.gates transformer",
     "gate_judge": (
         "coverage generate judge mesh tokenizer.gates tokenizer.gate_kernels tokenizer.interface tokenizer.walk tokenizer.walk_machine"
     ),

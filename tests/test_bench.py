@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -124,40 +122,6 @@ def test_with_the_cache_the_transformer_says_what_it_says_without(tiny_gates, pr
     x, cache = torch.randn(2, 9, 32), body.cache(2, 9)
     steps = torch.cat([body(x[:, at : at + 1], cache) for at in range(9)], 1)
     assert (steps - body(x)).std() < close * steps.std()
-
-
-COMPILED = """
-import sys, torch
-from meshgpt import MeshGPT
-surface, walk = torch.load(sys.argv[1], weights_only=True)
-model, rows, said = MeshGPT.from_pretrained(device="cpu"), torch.arange(1), []
-for _ in range(2):
-    with torch.inference_mode():
-        writing = model.network.writing(model.network.see(surface), 9)
-        for step in walk:
-            said.append(torch.cat([writing.logits(rows, step[None, :slot]) for slot in range(3)], 1))
-            writing.take(step[None])
-    model.compile()
-half = len(said) // 2
-torch.testing.assert_close(torch.cat(said[:half]), torch.cat(said[half:]), atol=1e-3, rtol=1e-3)
-"""
-
-
-@pytest.mark.slow  # it compiles for half a minute
-def test_compiled_the_model_that_ships_writes_the_same(surface, val, tmp_path):
-    """In a process of its own: the checks of shapes around our functions would be compiled, too."""
-    walk = torch.from_numpy(GatesTokenizer(128).encode(corners_of(val.mesh(3), 128)[:4]))
-    torch.save((surface(1, 2048), walk), tmp_path / "walk.pt")
-    subprocess.run([sys.executable, "-c", COMPILED, tmp_path / "walk.pt"], check=True)
-
-
-def test_what_cannot_be_compiled_is_refused(tiny_gates, tiny_steps, monkeypatch):
-    with pytest.raises(ValueError, match="only models of gates"):
-        MeshGPT(GatesTokenizer(16), tiny_steps()).compile()
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("CXX", "g++")
-    with pytest.raises(ValueError, match="no C\\+\\+ compiler"):
-        MeshGPT(GatesTokenizer(16), tiny_gates(16)).compile()
 
 
 def test_a_single_row_takes_the_other_path_and_gives_the_switch_back():
