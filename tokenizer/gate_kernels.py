@@ -34,8 +34,8 @@ from .walk_machine import (
     start,
 )
 
-# Of walk_machine.py, which is compiled into what is here: numba's cache is renewed when this file changes, and only then. A test compares.
-MACHINE = "5bf3be4c39b7031e"
+# Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
+COMPILED_WITH = "68f3c8ad7d53892f"
 SKIPPED = -1
 
 

@@ -48,8 +48,8 @@ from .walk_machine import (
     whole,
 )
 
-# Of walk_machine.py, which is compiled into what is here: numba's cache is renewed when this file changes, and only then. A test compares.
-MACHINE = "5bf3be4c39b7031e"
+# Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
+COMPILED_WITH = "5bf3be4c39b7031e"
 FAR = 8  # hops that are moves
 SYMBOLS = 13  # of a face, at most: a start, its three vertices by coordinates, and three gates that are skipped
 
