@@ -199,9 +199,9 @@ class _Faces:
 
     def hold(self, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
         """Within a bin of a face, over it."""
-        along, across, apart = np.moveaxis(np.einsum("nfd,fdc->nfc", points[:, None] - self.origins, self.frames), 2, 0)
-        over = (along > 0) & (across > 0) & (along + across < 1) & (np.abs(apart) < BIN)
-        return (over & (normals @ self.normals.T > FACING)).any(1)
+        from meshgpt.coverage_kernels import held
+
+        return held(points, normals, self.origins, self.frames, self.normals, BIN, FACING)
 
 
 def _unit_normals(triangles: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 3"]:

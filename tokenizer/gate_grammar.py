@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .interface import UNLIMITED, Steering
-from .walk import cells_of_places, places_of_cells
+from .walk import places_of_cells
 
 # The first numbers of a walk that are read here; see walk_machine.py.
 FACES, STAGE, GATE, CAPACITY = 2, 4, 15, 28
@@ -36,18 +36,17 @@ class Ground(NamedTuple):
     def around(cls, points: Float[np.ndarray, "n 3"], sides: Sequence[int], bins: int) -> Ground:
         """Within three times the usual distance between points (and two cells) of one of them, so that hardly a real vertex is left out;
         points lie in the cube."""
-        from scipy.ndimage import distance_transform_edt
         from scipy.spatial import KDTree
+
+        from .gate_kernels import balls
 
         reach = math.prod(sides)
         cells = min(reach, FINEST)
         size = reach / cells / bins
         at = (points + 0.5) / size - 0.5
-        free = np.ones((cells,) * 3, dtype=bool)
-        x, y, z = at.round().astype(int).clip(0, cells - 1).T
-        free[y, z, x] = False
+        taken = np.unique(at.round().astype(int).clip(0, cells - 1), axis=0)
         spacing = float(np.median(KDTree(at).query(at, k=2)[0][:, 1])) if len(at) > 1 else 0.0
-        return cls(tuple(_blocks(distance_transform_edt(free) <= 2 + 3 * spacing, sides)))
+        return cls(tuple(_blocks(balls(taken, cells, 2 + 3 * spacing), sides)))
 
     def on(self, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"] | bool:
         return self.blocks[level][block] if level < len(self.blocks) else True
@@ -182,14 +181,12 @@ class GateGrammar:
 
     def _used_up(self, state: GateState) -> Int[np.ndarray, "v"]:
         """How many of them must not come next."""
-        level, block = len(state.opened), self._block(state.opened)
-        side, size = self.sides[level], bins_of_block(self.sides, level)
+        from .gate_kernels import counted
+
+        level = len(state.opened)
         if "barred" not in state.found:
             state.found["barred"] = self._barred(state)
-        x, y, z = cells_of_places(state.found["barred"]).T
-        inside = (y // (size * side) == block[0]) & (z // (size * side) == block[1]) & (x // (size * side) == block[2])
-        y, z, x = (axis[inside] // size % side for axis in (y, z, x))
-        return np.bincount((y * side + z) * side + x, minlength=side**3)
+        return counted(state.found["barred"], self._block(state.opened), self.sides[level], bins_of_block(self.sides, level))
 
     def _barred(self, state: GateState) -> Int[np.ndarray, "n"]:
         from .gate_kernels import barred

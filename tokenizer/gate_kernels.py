@@ -205,3 +205,34 @@ def frames_along(steps, bins, most):
         step(walk, log, steps[at])
     frame_of(walk, frames[len(steps)], found[len(steps)])
     return frames, found
+
+
+@compiled
+def balls(cells, side, reach):
+    """Which of side^3 cells (y, z, x) have one of the given cells (x, y, z) within reach; distances are those of their middles."""
+    found = np.zeros((side, side, side), dtype=np.bool_)
+    most = int(reach)
+    for at in range(len(cells)):
+        x, y, z = cells[at]
+        for down in range(max(-most, -y), min(most, side - 1 - y) + 1):
+            for deep in range(max(-most, -z), min(most, side - 1 - z) + 1):
+                rest = reach * reach - down * down - deep * deep
+                if rest >= 0:
+                    wide = int(np.sqrt(rest))
+                    found[y + down, z + deep, max(x - wide, 0) : x + wide + 1] = True
+    return found
+
+
+@compiled
+def counted(places, block, side, size):
+    """How many of the places lie in each of side^3 blocks of `size` bins, within a block of the level above (y, z, x).
+
+    The ids of blocks count along x, then z, then y.
+    """
+    counts = np.zeros(side * side * side, dtype=np.int64)
+    for at in range(len(places)):
+        y, z, x = places[at] >> 20, places[at] >> 10 & 1023, places[at] & 1023
+        y, z, x = y // size - block[0] * side, z // size - block[1] * side, x // size - block[2] * side
+        if 0 <= y < side and 0 <= z < side and 0 <= x < side:
+            counts[(y * side + z) * side + x] += 1
+    return counts
