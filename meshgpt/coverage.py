@@ -18,6 +18,8 @@ from jaxtyping import Bool, Float, Int
 # One bin of 128. Corners are rounded to bins, and clouds lie a little off the mesh.
 BIN = 1 / 128
 TOLERANCE = 2 * BIN
+# A face is on the surface where a point is as near, the usual distance between points added. With two bins for it narrow gaps were bridged.
+NEAR = BIN
 # The cosine from which on a face and a point face the same way.
 FACING = 0.5
 # A cosine that is below all: where the cloud has no normals.
@@ -54,7 +56,7 @@ class Coverage:
         self.oriented, self.bottom_up = oriented, bottom_up
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
-        self.near = TOLERANCE + max(1.5 * spacing, 0.75 * gap)
+        self.near = NEAR + max(1.5 * spacing, 0.75 * gap)
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)

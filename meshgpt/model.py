@@ -44,7 +44,6 @@ from meshgpt.validity import sound
 
 SMALL = 8_192
 KEPT_POINTS = 16_384
-JUDGED_POINTS = 8_192
 ROWS = 16  # meshes written at the same time
 
 
@@ -269,7 +268,7 @@ class MeshGPT:
         """What chooses among the ways to write a step of one mesh, where a step is vertices."""
         if sampling.tries == 1 or self.tokenizer.spell == 1 or self.tokenizer.width == 1:
             return None
-        points = _in_cube(thinned(shown.dense, JUDGED_POINTS, np.random.default_rng(0)), shown.fit)
+        points = _in_cube(shown.dense, shown.fit)
         if isinstance(self.tokenizer, GatesTokenizer):
             return GateJudge(Coverage(points, shown.oriented, bottom_up=False, gap=shown.gap), self.tokenizer, sampling.max_faces)
         coverage = Coverage(points, shown.oriented, gap=shown.gap)

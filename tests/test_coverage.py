@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from meshgpt.coverage import BIN, Coverage
+from meshgpt.gate_judge import FINE, WRONG
 from meshgpt.mesh import Fit, Mesh, corners_of, sample_surface
 from meshgpt.train.evaluate import spread
 
-POINTS = 8192
+POINTS, DENSE = 16384, 65536
 
 
 def strip(width: int = 4) -> np.ndarray:
@@ -24,7 +25,7 @@ def strip(width: int = 4) -> np.ndarray:
 
 def cloud_of(triangles: np.ndarray) -> np.ndarray:
     mesh = Mesh(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
-    return sample_surface(mesh, POINTS, np.random.default_rng(0))
+    return sample_surface(mesh, DENSE, np.random.default_rng(0))
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def test_faces_of_real_meshes_lie_on_their_cloud_and_on_no_other_face_and_leave_
             lost.append(weights.lost[0])
             coverage.take(triangle)
         covered.append(coverage.covered)
-    assert np.mean(np.array(wrong) < 0.05) > 0.9
+    assert np.mean(np.array(wrong) < FINE) > 0.85
+    assert np.mean(np.array(wrong) < WRONG) > 0.95
     assert np.mean(np.array(lost) < 1e-4) > 0.995
     assert min(covered) > 0.995
 
