@@ -27,7 +27,7 @@ STRICTNESS, PRECISION, GREED = 40.0, 4.0, 3.0
 LEAST_GAIN = 0.01
 # What it costs to leave a gate without a face, and more so where the cloud goes on; what closing one is worth; and how wrong a face
 # may be that is still better than none.
-SKIPPING, LEAVING, CLOSING = 6.0, 3.0, 6.0
+SKIPPING, LEAVING, CLOSING = 8.0, 10.0, 10.0
 WRONG, MISSED = 0.35, 2.5
 # As little may be wrong that no more ways are asked for.
 FINE, PRECISE = 0.1, 0.8
