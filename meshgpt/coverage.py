@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 # One bin of 128. Corners are rounded to bins, and clouds lie a little off the mesh.
 BIN = 1 / 128
 TOLERANCE = 2 * BIN
-# A face is on the surface where a point is as near, the usual distance between points added. With two bins for it narrow gaps were bridged.
+# A face is on the surface where a point is as near, the usual distance between points added. With two bins for it narrow gaps are bridged;
+# clouds without normals, whose points mostly are measured, need them.
 NEAR = BIN
 # The cosine from which on a face and a point face the same way.
 FACING = 0.5
@@ -56,7 +57,7 @@ class Coverage:
         self.oriented, self.bottom_up = oriented, bottom_up
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
-        self.near = NEAR + max(1.5 * spacing, 0.75 * gap)
+        self.near = (NEAR if oriented else TOLERANCE) + max(1.5 * spacing, 0.75 * gap)
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)
@@ -95,6 +96,11 @@ class Coverage:
         """Where something is open that can still be covered, up to a height."""
         heights = self.points[:, 1]
         return self.points[self.open & (heights >= self.floor - TOLERANCE) & (heights <= top)]
+
+    def widely_open_points(self) -> Float[np.ndarray, "m 3"]:
+        """Open points with open ones all around, or all open points, where there are none: slits are left for later."""
+        wide = self.open & self.open[self.around].all(1)
+        return self.points[wide if wide.any() else self.open]
 
     def near_open(self, positions: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, "k"]:
         """Whether positions are on the surface, and something is open around them."""

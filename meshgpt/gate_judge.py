@@ -60,9 +60,9 @@ class GateJudge:
 
     @property
     def steering(self) -> Steering:
-        """A face of its own begins where something is open."""
-        spots = self.coverage.open_points(math.inf)
-        return Steering(frozenset(), math.inf, in_bins(spots, self.tokenizer.bins), 1.0)
+        """A face of its own begins where much is open."""
+        spots = in_bins(self.coverage.widely_open_points(), self.tokenizer.bins)
+        return Steering(frozenset(), math.inf, spots, 1.0)
 
     @property
     def whole(self) -> bool:
