@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 BIN = 1 / 128
 TOLERANCE = 2 * BIN
 # A face is on the surface where a point is as near, the usual distance between points added. With two bins for it narrow gaps are bridged;
-# clouds that are sparse or without normals, whose points mostly are measured, need them.
+# clouds without normals, whose points mostly are measured, need them.
 NEAR = BIN
 # The cosine from which on a face and a point face the same way.
 FACING = 0.5
@@ -57,7 +57,7 @@ class Coverage:
         self.oriented, self.bottom_up = oriented, bottom_up
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
-        self.near = (NEAR if oriented and not gap else TOLERANCE) + max(1.5 * spacing, 0.75 * gap)
+        self.near = (NEAR if oriented else TOLERANCE) + max(1.5 * spacing, 0.75 * gap)
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)
