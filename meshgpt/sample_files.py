@@ -88,7 +88,7 @@ def _share(options: SampleOptions, rows: int, jobs: Iterable[Job]) -> _Share:
     try:
         with warnings.catch_warnings(action="ignore"):
             model = _load(options)
-        bad = _Desk(model, options, records).many(jobs, rows)
+        bad = _Desk(model, options, records, counting=False).many(jobs, rows)
     except KeyboardInterrupt:
         pass
     except Exception as error:
@@ -170,8 +170,8 @@ def _shown(model: MeshGPT, given: Cloud | Mesh, options: SampleOptions) -> Cloud
 class _Desk:
     """A model, what is wanted of it, and where the particulars of each mesh go."""
 
-    def __init__(self, model: MeshGPT, options: SampleOptions, records: list[Particulars]) -> None:
-        self.model, self.options, self.records = model, options, records
+    def __init__(self, model: MeshGPT, options: SampleOptions, records: list[Particulars], counting: bool = True) -> None:
+        self.model, self.options, self.records, self.counting = model, options, records, counting
         self.sampling = options.sampling(model.sampling)
 
     def one(self, job: Job, cloud: Cloud) -> None:
@@ -181,7 +181,7 @@ class _Desk:
         options = self.options
         count = options.samples * options.best_of
         try:
-            with _notes_said(), _progress(self.sampling.max_faces) as progress:
+            with _notes_said(), _progress(self.sampling.max_faces, self.counting) as progress:
                 drawn = self.model.samples(cloud, count, options.seed, options.up, self.sampling, progress)
                 chosen = self._chosen(drawn, cloud, progress)
         except Stopped as stop:
@@ -195,7 +195,7 @@ class _Desk:
 
         inputs = _Inputs(self, jobs)
         try:
-            with _notes_said(), _progress(self.sampling.max_faces) as progress:
+            with _notes_said(), _progress(self.sampling.max_faces, self.counting) as progress:
                 for number, sample in self.model.written(inputs.asked(), self.sampling, rows, progress):
                     inputs.done(number, sample)
         except Stopped as stop:
@@ -329,8 +329,8 @@ def _notes_said() -> Iterator[None]:
 
 
 @contextmanager
-def _progress(most: int) -> Iterator[Callable[[int], None]]:
-    """A line that counts faces where there is a terminal; it goes when the mesh is there."""
+def _progress(most: int, counting: bool) -> Iterator[Callable[[int], None]]:
+    """A line that counts faces where there is a terminal (one for all processes); it goes when the mesh is there."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -342,6 +342,6 @@ def _progress(most: int) -> Iterator[Callable[[int], None]]:
         TextColumn("of at most {task.total}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (counting and console.is_terminal)) as progress:
         task = progress.add_task("faces", total=most)
         yield lambda faces: progress.update(task, completed=faces)
