@@ -29,7 +29,8 @@ class Sampling:
     `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says. With `edges` manifold no edge gets
     more than two faces. With `bounds` cloud vertices stay on the cloud. Each step is tried in `tries` ways at a time, of which the one
     that suits the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the network alone decides. What is
-    written settles on the cloud (`settle.py`), or stays in the middles of its bins.
+    written settles on the cloud (`settle.py`), or stays in the middles of its bins; where it settles, and edges are manifold, it is made
+    `tidy` as well (`tidy.py`), or left with the faces that were written.
     """
 
     temperature: float = 1.0
@@ -42,6 +43,7 @@ class Sampling:
     bounds: Literal["cloud", "none"] = "cloud"
     tries: int = 32
     settle: Literal["cloud", "none"] = "cloud"
+    tidy: Literal["cloud", "none"] = "cloud"
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
@@ -53,8 +55,8 @@ class Sampling:
             raise ValueError(
                 f"edges {self.edges!r} and bounds {self.bounds!r} do not fit; use 'manifold' or 'any' edges, and bounds 'cloud' or 'none'"
             )
-        if self.settle not in ("cloud", "none"):
-            raise ValueError(f"settle {self.settle!r} does not fit; use 'cloud' or 'none'")
+        if self.settle not in ("cloud", "none") or self.tidy not in ("cloud", "none"):
+            raise ValueError(f"settle {self.settle!r} and tidy {self.tidy!r} do not fit; use 'cloud' or 'none'")
         if self.tries < 1:
             raise ValueError(f"{self.tries} tries for each face do not fit; use at least 1")
         if not 1 <= self.min_faces <= self.max_faces:

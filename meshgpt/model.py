@@ -37,6 +37,7 @@ from meshgpt.precision import fast_float32
 from meshgpt.published import Published
 from meshgpt.settle import settled
 from meshgpt.steps import Seen
+from meshgpt.tidy import tidied
 from meshgpt.tokenizer import TOKENIZERS, VQVAE, GatesTokenizer, VQVAEConfig, VQVAETokenizer, build, describe
 from meshgpt.tokenizer.interface import Grammar, MeshTokenizer
 from meshgpt.upsample import spacing_of, upsampled
@@ -321,12 +322,12 @@ class MeshGPT:
         ids = np.stack(one.steps) if one.steps else np.zeros((0, self.tokenizer.width), dtype=np.int64)
         shown = one.shown
         mesh, written = self._mesh_of(ids, shown.points, sampling, ended)
-        if sampling.settle == "cloud":
-            mesh = settled(mesh, _in_cube(shown.known, shown.fit), shown.oriented)
+        dropped = max(written - len(mesh.faces), 0)
+        mesh = _on_cloud(mesh, shown, sampling)
         mesh = Mesh(shown.fit.undo(mesh.vertices), mesh.faces)
         distance = fit_to_cloud(mesh, shown.cloud.positions) if len(mesh.faces) else float("inf")
         seconds = time.monotonic() - one.began
-        return Sample(mesh, one.seed, len(ids), ended, max(written - len(mesh.faces), 0), distance, ids.size, seconds)
+        return Sample(mesh, one.seed, len(ids), ended, dropped, distance, ids.size, seconds)
 
     def _mesh_of(self, ids: Int[np.ndarray, "n w"], shown: np.ndarray, sampling: Sampling, whole: bool) -> tuple[Mesh, int]:
         """In the cube, and how many faces were written; what does not decode is left out unless the ids are `whole`."""
@@ -348,6 +349,16 @@ class MeshGPT:
             return None
         points = torch.from_numpy(shown)[None].to(next(self.network.parameters()).device)
         return self.network.cloud(points)[0]
+
+
+def _on_cloud(mesh: Mesh, shown: Shown, sampling: Sampling) -> Mesh:
+    """A mesh in the cube, settled and tidy, as far as that is wanted."""
+    if sampling.settle == "none":
+        return mesh
+    cloud = _in_cube(shown.known, shown.fit)
+    if sampling.tidy == "none" or sampling.edges == "any":
+        return settled(mesh, cloud, shown.oriented)
+    return tidied(mesh, cloud, shown.oriented, sampling.min_faces, sampling.max_faces)
 
 
 def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:

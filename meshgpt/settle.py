@@ -25,13 +25,13 @@ HOLD = 0.1
 TURNED, PRESSED, LEAST = 0.5, 0.1, 0.1
 
 
-def settled(mesh: Mesh, cloud: Float[np.ndarray, "n 6"], oriented: bool = True) -> Mesh:
+def settled(mesh: Mesh, cloud: Float[np.ndarray, "n 6"], oriented: bool = True, rounds: int = ROUNDS) -> Mesh:
     """The mesh with its vertices on the cloud, both in the cube; normals of zeros mean that they are not known, and without `oriented`
     ones points pull at faces that face either way."""
     points, normals = cloud[:, :3].astype(np.float64), cloud[:, 3:].astype(np.float64)
     facing = FACING if normals.any() else ANY_WAY
     vertices = mesh.vertices
-    for _ in range(ROUNDS if len(mesh.faces) else 0):
+    for _ in range(rounds if len(mesh.faces) else 0):
         rows, pulls = _pulls(vertices[mesh.faces], mesh.faces, points, normals, facing, oriented)
         moved = vertices + _least_squares(rows, pulls, len(vertices), HOLD * len(points) / len(vertices))
         vertices = _still_faces(mesh, mesh.vertices + (moved - mesh.vertices).clip(-REACH, REACH))

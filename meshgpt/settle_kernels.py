@@ -30,14 +30,21 @@ def nearest_faces(
             middles[face, axis] = (triangles[face, 0, axis] + triangles[face, 1, axis] + triangles[face, 2, axis]) / 3
         for corner in range(3):
             radii[face] = max(radii[face], np.sqrt(((triangles[face, corner] - middles[face]) ** 2).sum()))
+    last = 0
     for one in range(len(points)):
         x, y, z = points[one]
         least = far
-        for face in range(len(triangles)):
+        # The face of the point before is looked at first: mostly it is near, and few others need be looked at then.
+        for turn in range(-1, len(triangles)):
+            face = last if turn < 0 else turn
+            if turn == last:
+                continue
             dx, dy, dz = x - middles[face, 0], y - middles[face, 1], z - middles[face, 2]
             if dx * dx + dy * dy + dz * dz >= (least + radii[face]) ** 2:
                 continue
-            cosine = (normals[one] * face_normals[face]).sum()
+            cosine = (
+                normals[one, 0] * face_normals[face, 0] + normals[one, 1] * face_normals[face, 1] + normals[one, 2] * face_normals[face, 2]
+            )
             if (cosine if oriented else abs(cosine)) <= facing:
                 continue
             u, v, w = nearest_place(points[one], triangles[face])
@@ -48,16 +55,20 @@ def nearest_faces(
             if squared < least * least:
                 least, which[one] = np.sqrt(squared), face
                 places[one, 0], places[one, 1], places[one, 2] = u, v, w
+        last = max(which[one], 0)
     return which, places
 
 
 @compiled
 def nearest_place(point: Float[np.ndarray, "3"], triangle: Float[np.ndarray, "3 3"]) -> tuple[float, float, float]:
     """Barycentric coordinates, by the region that the point lies in (Ericson, Real-Time Collision Detection, 2005, 5.1.5)."""
-    a, b, c = triangle[0], triangle[1], triangle[2]
-    d1, d2 = ((b - a) * (point - a)).sum(), ((c - a) * (point - a)).sum()
-    d3, d4 = ((b - a) * (point - b)).sum(), ((c - a) * (point - b)).sum()
-    d5, d6 = ((b - a) * (point - c)).sum(), ((c - a) * (point - c)).sum()
+    # No array is made in between: each would cost as much as all else here.
+    d1 = d2 = d3 = d4 = d5 = d6 = 0.0
+    for axis in range(3):
+        a, b, c, x = triangle[0, axis], triangle[1, axis], triangle[2, axis], point[axis]
+        d1, d2 = d1 + (b - a) * (x - a), d2 + (c - a) * (x - a)
+        d3, d4 = d3 + (b - a) * (x - b), d4 + (c - a) * (x - b)
+        d5, d6 = d5 + (b - a) * (x - c), d6 + (c - a) * (x - c)
     if d1 <= 0 and d2 <= 0:
         return 1.0, 0.0, 0.0
     if d3 >= 0 and d4 <= d3:

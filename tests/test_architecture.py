@@ -112,12 +112,16 @@ MAY_IMPORT = {
     "coverage": "coverage_kernels",
     "settle": "coverage mesh settle_kernels",
     "settle_kernels": "compiled",
+    "face_graph": "",
+    "mesh_cost": "coverage face_graph mesh settle_kernels tidy_kernels",
+    "tidy": "coverage face_graph mesh mesh_cost settle tidy_kernels",
+    "tidy_kernels": "compiled settle_kernels",
     "compiled": "",
     "coverage_kernels": "compiled",
     "judge": "coverage generate mesh tokenizer.interface",
     "model": (
         "mesh cloud coverage denoise judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "upsample card converted hub loading one_id_model published settle validity"
+        "upsample card converted hub loading one_id_model published settle tidy validity"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
