@@ -9,7 +9,6 @@ n  points      k  triangles      s  samples of a triangle
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +60,8 @@ class Coverage:
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)
+        self._directions = self.points if self.normals is None else self.normals
+        self._bare_points = self._those(self.bare)
         self.floor, self.lost = -np.inf, 0.0
         self.faces = _Faces()
 
@@ -82,7 +83,7 @@ class Coverage:
         depth = self._depth(inside, normals)
         off = np.isinf(depth).mean(1)
         miss = (np.minimum(depth, TOLERANCE).mean(1) - self.grain).clip(0) / BIN
-        off += (self.tree.query(edges.reshape(-1, 3))[0].reshape(edges.shape[:2]) > self.near).mean(1)
+        off += np.isinf(self.tree.query(edges.reshape(-1, 3), distance_upper_bound=self.near)[0].reshape(edges.shape[:2])).mean(1)
         double = self.faces.hold(inside.reshape(-1, 3), normals.repeat(len(INSIDE), 0)).reshape(inside.shape[:2]).mean(1)
         gain = self._gains(triangles, normals)
         return Weights(off, miss, double, gain, self._losses(triangles))
@@ -118,9 +119,12 @@ class Coverage:
 
     def take(self, triangle: Float[np.ndarray, "3 3"]) -> None:
         """Take in the next face."""
-        (beneath,) = self._beneath(triangle[None], _unit_normals(triangle[None]))
-        self.bare[beneath] = False
-        self.open = self.bare & (self.bare[self.around].mean(1) >= OPEN / AROUND)
+        from meshgpt.coverage_kernels import beneath, opened
+
+        which, points, directions = self._bare_points
+        self.bare[which[beneath(triangle, _unit_normals(triangle[None])[0], points, directions, *self._margins)]] = False
+        self.open = opened(self.bare, self.around, OPEN / AROUND)
+        self._bare_points = self._those(self.bare)
         self.faces.add(triangle)
         if self.bottom_up:
             self.rise(float(triangle[:, 1].min()))
@@ -149,11 +153,14 @@ class Coverage:
 
     def _depth(self, samples: Float[np.ndarray, "k s 3"], normals: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k s"]:
         """How far samples are from the plane of the nearest point that faces their way; infinitely, where none is near."""
+        from meshgpt.coverage_kernels import depths
+
         many = min(NEIGHBOURS, len(self.points))
-        apart, which = (found.reshape(*samples.shape[:2], many) for found in self.tree.query(samples.reshape(-1, 3), k=many))
-        fits = (apart < self.near) & self._face(which, normals[:, None, None])
-        first = np.take_along_axis(which, fits.argmax(2)[..., None], 2)[..., 0]
-        return np.where(fits.any(2), self._off_plane(samples, first), np.inf)
+        flat = samples.reshape(-1, 3)
+        which = self.tree.query(flat, k=many, distance_upper_bound=self.near)[1].reshape(len(flat), many)
+        ways = normals if self.normals is not None else np.zeros_like(normals)
+        facing = ANY_WAY if self.normals is None else FACING
+        return depths(flat, ways, which, self.points, self._directions, facing, self.oriented).reshape(samples.shape[:2])
 
     def _off_plane(self, positions: Float[np.ndarray, "*#n 3"], which: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         """How far positions are from the tangent planes of points; not at all, where these are not known."""
@@ -169,20 +176,20 @@ class Coverage:
         return (cosine if self.oriented else np.abs(cosine)) > least
 
     def _gains(self, triangles: Float[np.ndarray, "k 3 3"], normals: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k"]:
-        """The share of the cloud that each triangle covers of what is bare; triangles that are alike are looked at once."""
-        kinds, which = np.unique(triangles.reshape(-1, 9), axis=0, return_index=True, return_inverse=True)[1:]
-        gains = np.array([len(points) for points in self._beneath(triangles[kinds], normals[kinds])])
-        return gains[which.reshape(-1)] / len(self.points)
+        """The share of the cloud that each triangle covers of what is bare."""
+        from meshgpt.coverage_kernels import counts_beneath
 
-    def _beneath(self, triangles: Float[np.ndarray, "k 3 3"], normals: Float[np.ndarray, "k 3"]) -> Iterator[Int[np.ndarray, "_m"]]:
-        """The bare points that each triangle covers, with a margin around it."""
-        from meshgpt.coverage_kernels import beneath
+        return counts_beneath(triangles, normals, *self._bare_points[1:], *self._margins) / len(self.points)
 
-        bare = np.flatnonzero(self.bare)
-        points, directions = self.points[bare], (self.points if self.normals is None else self.normals)[bare]
-        facing = ANY_WAY if self.normals is None else 0.8 * FACING
-        for triangle, normal in zip(triangles, normals, strict=True):
-            yield bare[beneath(triangle, normal, points, directions, 1.5 * TOLERANCE, 0.75 * TOLERANCE, facing, self.oriented)]
+    @property
+    def _margins(self) -> tuple[float, float, float, bool]:
+        """How far above or below a triangle the points are that it covers, how far beside it, and how they must face."""
+        return 1.5 * TOLERANCE, 0.75 * TOLERANCE, ANY_WAY if self.normals is None else 0.8 * FACING, self.oriented
+
+    def _those(self, among: Bool[np.ndarray, "n"]) -> tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m 3"], Float[np.ndarray, "m 3"]]:
+        """Numbers, positions and directions of some of the points."""
+        which = np.flatnonzero(among)
+        return which, self.points[which], self._directions[which]
 
     def _bare_below(self, floors: Float[np.ndarray, "*k"]) -> Float[np.ndarray, "*k"]:
         """Share of the points that are open, but that no later face can cover, if none of them has a corner below a floor."""
@@ -214,9 +221,9 @@ class _Faces:
 
 def _unit_normals(triangles: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 3"]:
     """Zeros where a triangle has no area."""
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-12, normals / np.maximum(length, 1e-12), 0)
+    from meshgpt.coverage_kernels import unit_normals
+
+    return unit_normals(triangles)
 
 
 def _inside(steps: int) -> Float[np.ndarray, "s 3"]:

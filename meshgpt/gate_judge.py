@@ -60,7 +60,9 @@ class GateJudge:
 
     @property
     def steering(self) -> Steering:
-        """A face of its own begins where much is open."""
+        """A face of its own begins where much is open; elsewhere nobody asks."""
+        if self.stage != 1:
+            return Steering()
         spots = in_bins(self.coverage.widely_open_points(), self.tokenizer.bins)
         return Steering(frozenset(), math.inf, spots, 1.0)
 

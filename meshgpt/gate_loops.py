@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from meshgpt.border import STAGES, Border
@@ -30,41 +30,112 @@ TURNS = torch.stack([ANGLES.cos(), ANGLES.sin()], 1).numpy()
 FREQUENCIES = 4
 
 
-class _Slot(NamedTuple):
+class Slot(NamedTuple):
     """The weights of a slot, as the loops take them: inputs x outputs. `ends` are where the columns of each question end."""
 
     side: int
     block: int
     own: Float[np.ndarray, "e"]
     asks: Float[np.ndarray, "e q"]
-    ends: list[int]
+    ends: Int[np.ndarray, "k"]
     answers: Float[np.ndarray, "c v"]
     bias: Float[np.ndarray, "v"]
     plain: Float[np.ndarray, "o"]
     offsets: Float[np.ndarray, "v 3"]
 
     @classmethod
-    def of(cls, decoder: GateDecoder, slot: int) -> _Slot:
+    def of(cls, decoder: GateDecoder, slot: int) -> Slot:
         ready, sides = decoder.ready(slot), decoder.config.sides
         parts = (decoder.slot[slot], ready.asks), (decoder.answers[slot].T, decoder.bias[slot], decoder.plain[slot])
-        ends = np.cumsum(ready.columns)[:-1].tolist()
         offsets = _array(ready.probe.points.T[:, :3])
-        return cls(sides[slot], bins_of_block(sides, slot), *map(_array, parts[0]), ends, *map(_array, parts[1]), offsets)
+        own, other = (map(_array, some) for some in parts)
+        return cls(sides[slot], bins_of_block(sides, slot), *own, np.cumsum(ready.columns), *other, offsets)
+
+
+class Decoder(NamedTuple):
+    """What all slots share."""
+
+    bins: int
+    sides: Int[np.ndarray, "levels"]
+    blocks: Int[np.ndarray, "levels"]
+    codes: tuple[Float[np.ndarray, "_v e"], ...]
+    seen_place: Float[np.ndarray, "p e"]
+    seen_block: Float[np.ndarray, "k e"]
+    seen_block_bias: Float[np.ndarray, "e"]
+    norms: Float[np.ndarray, "layers1 e"]
+    ups: Float[np.ndarray, "layers e 2m"]
+    downs: Float[np.ndarray, "layers m e"]
+    stop: Float[np.ndarray, "e 2"]
+    stop_bias: Float[np.ndarray, "2"]
+    near: Float[np.ndarray, "m"] = NEAR
+    touches: Float[np.ndarray, "t"] = TOUCHING
+    counts: Int[np.ndarray, "l"] = COUNTS
+    plane_touches: Float[np.ndarray, "l"] = PLANES_NEAR
+    nearest: int = NEAREST
+    around: int = AROUND
+    offered: float = OFFERED
+    epsilon: float = EPSILON
+
+    @classmethod
+    def of(cls, decoder: GateDecoder) -> Decoder:
+        config = decoder.config
+        blocks = np.array([bins_of_block(config.sides, level) for level in range(len(config.sides))])
+        codes = tuple(_array(part.weight) for part in decoder.codes)
+        place, block, stop = decoder.seen_place, decoder.seen_block, decoder.stop
+        seen = place.weight.T, block.weight.T, block.bias
+        norms = torch.stack([part.weight for part in decoder.norms])
+        layers = (torch.stack([getattr(part, name).weight.T for part in decoder.layers]) for name in ("up", "down"))
+        weights = map(_array, (*seen, norms, *layers, stop.weight.T, stop.bias))
+        return cls(config.bins, np.array(config.sides), blocks, codes, *weights)
+
+
+class Stand(NamedTuple):
+    """A `Standing` of all rows as it is in memory, so that what is put there is there."""
+
+    base: Float[np.ndarray, "r e"]
+    middles: Float[np.ndarray, "r 3"]
+    axes: Float[np.ndarray, "r 3 3"]
+    lengths: Float[np.ndarray, "r"]
+    guess: Int[np.ndarray, "r 3"]
+    references: Int[np.ndarray, "r refs 3"]
+    offers: Float[np.ndarray, "r k w"]
+    candidates: Int[np.ndarray, "r k 3"]
+    there: Bool[np.ndarray, "r k"]
+    uses: Int[np.ndarray, "r v"]
+
+    @classmethod
+    def of(cls, standing: Standing) -> Stand:
+        own = standing.guess, standing.references, standing.offers, standing.border.candidates, standing.border.there, standing.uses
+        return cls(standing.base[:, 0].numpy(), *_gate(standing.gate), *(part[:, 0].numpy() for part in own))
+
+
+class Clouds(NamedTuple):
+    """What each row sees."""
+
+    fields: Float[np.ndarray, "r g g g"]
+    vectors: Float[np.ndarray, "r v p"]
+    near: Float[np.ndarray, "r v m 6"]
+    surface: Float[np.ndarray, "r p 6"]
+    profile: Float[np.ndarray, "r 3 bins 4"]
+
+    @classmethod
+    def room(cls, rows: int, places: Places, field: Float[Tensor, "1 g g g"]) -> Clouds:
+        """For so many rows like this one."""
+        parts = field, places.vectors, places.near, places.surface, places.profile
+        return cls(*(np.empty((rows, *part.shape[1:]), np.float32) for part in parts))
+
+    def put(self, row: int, places: Places, field: Float[Tensor, "1 g g g"]) -> None:
+        self.fields[row] = field[0].numpy()
+        for part, new in zip(self[1:], places[:-1], strict=True):
+            part[row] = new[int(places.rows[0])].numpy()
 
 
 class GateLoops:
     """A decoder, as the loops take it."""
 
     def __init__(self, decoder: GateDecoder) -> None:
-        config = decoder.config
-        self.decoder, self.bins, self.sides = decoder, config.bins, np.array(config.sides)
-        self.blocks = np.array([bins_of_block(config.sides, level) for level in range(len(config.sides))])
-        self.slots = [_Slot.of(decoder, slot) for slot in range(len(config.sides))]
-        self.norms = _array(torch.stack([part.weight for part in decoder.norms]))
-        self.layers = tuple(_array(torch.stack([getattr(part, name).weight.T for part in decoder.layers])) for name in ("up", "down"))
-        self.codes = [_array(part.weight) for part in decoder.codes]
-        linear = decoder.seen_place, decoder.seen_block, decoder.stop
-        self.seen_place, self.seen_block, self.stop = (_array(part.weight.T) for part in linear)
+        self.decoder, self.shared = decoder, Decoder.of(decoder)
+        self.slots = [Slot.of(decoder, slot) for slot in range(len(decoder.config.sides))]
 
     @staticmethod
     def fit(decoder: GateDecoder) -> bool:
@@ -102,113 +173,11 @@ class GateLoops:
         offers_of(corners, stages, positions, *_gate(gate), *_fields(field), NEAR, offers)
         return self.decoder.stood(hidden, features, border, gate, uses, torch.from_numpy(offers)[:, None])
 
-    def logits(
-        self, standing: Standing, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"], places: Places, field: Float[Tensor, "n g g g"]
-    ) -> Float[Tensor, "n ids"]:
-        """Of the slot after the `opened` ids, with SKIP and END behind those of slot 0; `rows` of what stands; `places` and `field` are
-        what the asked rows see."""
-        ids, which, of_slot = opened.numpy(), rows.numpy(), self.slots[opened.shape[1]]
-        starts = self._starts(ids)
-        x = self._thought(standing, which, ids, starts, places, field)
-        query, *asked = np.split(_product(x, of_slot.asks), of_slot.ends, axis=1)
-        logits = _product(np.ascontiguousarray(query), of_slot.answers) + of_slot.bias
-        self._add_geometry(logits, asked, standing, which, ids, starts, places, field)
-        if ids.shape[1]:
-            self._add_touching(logits, asked[-1], ids, starts, places)
-            return torch.from_numpy(logits)
-        query_place, use = asked[-2:]
-        self._add_places(logits, query_place, use, standing.uses[:, 0].numpy()[which], places)
-        return torch.from_numpy(np.concatenate([logits, _product(x, self.stop) + self.decoder.stop.bias.numpy()], 1))
+    def logits(self, standing: Stand, clouds: Clouds, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
+        """Of the slot after the `opened` ids, with SKIP and END behind those of slot 0."""
+        from meshgpt.gate_slot_kernels import slot_logits
 
-    def _starts(self, ids: Int[np.ndarray, "n s"]) -> Int[np.ndarray, "n 3"]:
-        from meshgpt.gate_decoder_kernels import first_bins
-
-        return first_bins(ids, self.sides, self.blocks)
-
-    def _thought(
-        self,
-        standing: Standing,
-        which: Int[np.ndarray, "n"],
-        ids: Int[np.ndarray, "n s"],
-        starts: Int[np.ndarray, "n 3"],
-        places: Places,
-        field: Tensor,
-    ) -> Float[np.ndarray, "n e"]:
-        """The vector of the slot."""
-        from meshgpt.gate_decoder_kernels import block_features, think
-
-        slot = ids.shape[1]
-        x = standing.base[:, 0].numpy()[which] + self.slots[slot].own
-        for level in range(slot):
-            x += self.codes[level][np.minimum(ids[:, level], self.sides[level] ** 3 - 1)]
-        if slot:
-            seen = places.vectors.numpy()[places.rows.numpy(), np.minimum(ids[:, 0], self.sides[0] ** 3 - 1)]
-            block = block_features(starts, self.blocks[slot - 1], self.bins, which, *_gate(standing.gate), *_fields(field), NEAR)
-            x += _product(seen, self.seen_place) + _product(block, self.seen_block) + self.decoder.seen_block.bias.numpy()
-        think(x, self.norms, *self.layers, EPSILON)
-        return x
-
-    def _add_geometry(
-        self,
-        logits: Float[np.ndarray, "n v"],
-        asked: list[Float[np.ndarray, "n _q"]],
-        standing: Standing,
-        which: Int[np.ndarray, "n"],
-        ids: Int[np.ndarray, "n s"],
-        starts: Int[np.ndarray, "n 3"],
-        places: Places,
-        field: Tensor,
-    ) -> None:
-        """By digits, by the gate, and by what the border offers."""
-        from meshgpt.gate_decoder_kernels import add_digits, add_gate, add_offers
-
-        of_slot, border = self.slots[ids.shape[1]], standing.border
-        absolute, apart, aligned, lie, support, ask, *_ = asked
-        guess, references, offers = (part[:, 0].numpy() for part in (standing.guess, standing.references, standing.offers))
-        candidates, there = border.candidates[:, 0].numpy(), border.there[:, 0].numpy()
-        (middles, axes, lengths), (fields, field_of) = _gate(standing.gate), _fields(field)
-        profiles, cloud_of = places.profile.numpy(), places.rows.numpy()
-        size = of_slot.side, of_slot.block
-        for row, at in enumerate(which):
-            to, start, seen = logits[row], starts[row], fields[field_of[row]]
-            add_digits(to, absolute[row], apart[row], aligned[row], start, guess[at], references[at], profiles[cloud_of[row]], *size)
-            add_gate(to, lie[row], support[row], start, middles[at], axes[at], lengths[at], seen, NEAR, *size, self.bins)
-            add_offers(to, ask[row], of_slot.plain, offers[at], candidates[at], there[at], ids[row], OFFERED)
-
-    def _add_touching(
-        self,
-        logits: Float[np.ndarray, "n v"],
-        touch: Float[np.ndarray, "n q"],
-        ids: Int[np.ndarray, "n s"],
-        starts: Int[np.ndarray, "n 3"],
-        places: Places,
-    ) -> None:
-        """Where would each id put the vertex: on a point of the cloud, on the tangent planes of the points around?"""
-        from meshgpt.gate_decoder_kernels import add_touching, middle_of, nearest
-
-        slot, cloud_of, near, surface = ids.shape[1], places.rows.numpy(), places.near.numpy(), places.surface.numpy()
-        for row, cloud in enumerate(cloud_of):
-            if slot == 1:
-                around = near[cloud, min(ids[row, 0], self.sides[0] ** 3 - 1)]
-            else:
-                around = nearest(surface[cloud], middle_of(starts[row], self.blocks[slot - 1], self.bins), AROUND)
-            add_touching(logits[row], touch[row], around, self.slots[slot].offsets, NEAREST, TOUCHING, COUNTS, PLANES_NEAR)
-
-    def _add_places(
-        self,
-        logits: Float[np.ndarray, "n v"],
-        query: Float[np.ndarray, "n p"],
-        use: Float[np.ndarray, "n u"],
-        uses: Int[np.ndarray, "n v"],
-        places: Places,
-    ) -> None:
-        """What the surroundings of the blocks answer, and how often they were used."""
-        from meshgpt.gate_decoder_kernels import add_places
-
-        vectors = places.vectors.numpy()
-        for row, cloud in enumerate(places.rows.numpy()):
-            add_places(logits[row], query[row], vectors[cloud])
-            logits[row] += use[row][uses[row]]
+        return torch.from_numpy(slot_logits(standing, clouds, self.shared, self.slots[opened.shape[1]], rows.numpy(), opened.numpy()))
 
 
 def _array(weights: Tensor) -> Float[np.ndarray, "*n"]:
@@ -225,11 +194,3 @@ def _fields(field: Float[Tensor, "n g g g"]) -> tuple[Float[np.ndarray, "f g g g
     if field.stride(0) == 0 or len(field) == 1:
         return field[:1].numpy(), np.zeros(len(field), np.int64)
     return field.numpy(), np.arange(len(field))
-
-
-def _product(rows: Float[np.ndarray, "n i"], weights: Float[np.ndarray, "i o"]) -> Float[np.ndarray, "n o"]:
-    from meshgpt.step_kernels import times
-
-    product = np.empty((len(rows), weights.shape[1]), np.float32)
-    times(rows, weights, product)
-    return product

@@ -21,7 +21,7 @@ from meshgpt.conditioners import PointCloud, PointCloudConfig, Surroundings, Sur
 from meshgpt.depth import Places
 from meshgpt.gate_decoder import USES, GateDecoder, GateDecoderConfig, GateEmbedding, Standing, frame_features
 from meshgpt.gate_geometry import gate_of
-from meshgpt.gate_loops import GateLoops
+from meshgpt.gate_loops import Clouds, GateLoops, Stand
 from meshgpt.nearest import distance_field
 from meshgpt.precision import best_for
 from meshgpt.steps import IGNORED, Beginnings, Seen, SeenRows, seen_places
@@ -163,6 +163,9 @@ class GateWriting:
         prefix, standing = self.beginnings.of(rows[0])
         self.cache = RowCache(network.config.body, self.rows, prefix.length + steps, prefix.keys)
         self.standing = standing.copies(self.rows)
+        if self.loops is not None:
+            self.stand = Stand.of(self.standing)
+            self.clouds = Clouds.room(self.rows, rows[0].places, rows[0].field)
         for row, condition in enumerate(rows):
             self.begin(row, condition)
 
@@ -184,12 +187,14 @@ class GateWriting:
         self.uses[row] = 0
         self.standing.put(torch.tensor([row], device=self.device), standing)
         self.seen.put(row, seen)
+        if self.loops is not None:
+            self.clouds.put(row, seen.places, seen.field)
 
     def logits(self, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids; of slot 0 with SKIP and END where the ids `skip` and `vocab` are."""
-        seen, slot = self.seen.of(rows), opened.shape[1]
         if self.loops is not None:
-            return self.loops.logits(self.standing, rows, opened, seen.places, seen.field)
+            return self.loops.logits(self.stand, self.clouds, rows, opened)
+        seen, slot = self.seen.of(rows), opened.shape[1]
         with best_for(len(rows)):
             return self.network.decoder(self.standing.select(rows), opened[:, None], seen.places, seen.field, slot, self.ready[slot])[:, 0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,19 +68,10 @@ def pick(
 ) -> Int[Tensor, "o"]:
     """Legal ids, each by the row of logits that `which` names; `uniform` numbers in [0, 1) decide, so that a choice depends on
     nothing but its own numbers."""
-    logits = logits.masked_fill(~legal, -torch.inf)
-    if sampling.temperature == 0:
-        return logits.argmax(-1)[which]
-    ordered, ids = (logits / sampling.temperature).sort(dim=-1, descending=True, stable=True)
-    share = ordered.double().softmax(-1)
-    if sampling.top_k:
-        share[:, sampling.top_k :] = 0
-    if sampling.top_p < 1:
-        share[share.cumsum(-1) - share >= sampling.top_p * share.sum(-1, keepdim=True)] = 0
-    reached = share.cumsum(-1)[which]
-    at = torch.searchsorted(reached, uniform.double()[:, None] * reached[:, -1:], right=True)
-    last = (share > 0).sum(-1, keepdim=True)[which] - 1
-    return ids[which].gather(-1, torch.minimum(at, last))[:, 0]
+    from meshgpt.pick_kernels import picked
+
+    asked = (part.numpy() for part in (logits.float(), legal, which, uniform.double()))
+    return torch.from_numpy(picked(*asked, float(sampling.temperature), sampling.top_k, float(sampling.top_p)))
 
 
 @runtime_checkable
@@ -289,12 +280,12 @@ class _Row:
 
     def _rewritten(self, ids: tuple[int, ...]) -> _Way | None:
         """A way of an earlier step as one of the open step, if it may be written."""
-        state = self.state
+        way = _Way(self, self.state)
         for id in ids:
-            if not self.grammar.legal(state)[id]:
+            if not self.grammar.legal(way.state)[id]:
                 return None
-            state = self.grammar.advance(state, id)
-        return _Way(self, state, ids)
+            way = _Way(self, way.state, (*way.ids, id))
+        return way
 
     def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
         """What the grammar allows; END only when there are enough faces, or when nothing else goes on."""
@@ -310,14 +301,18 @@ class _Row:
         return self.judge.judge(np.array([way.ids for way in self.ways]), ended, self.draw.random())
 
 
-@dataclass(frozen=True)
-class _Way:
-    """One try at a step of a row: its ids so far (fillers once it is END), and where the grammar stands behind them."""
+class _Way(NamedTuple):
+    """One try at a step of a row: its ids so far (fillers once it is END), and where the grammar stood before the last of them."""
 
     row: _Row
-    state: State
+    before: State
     ids: tuple[int, ...] = ()
     ended: bool = False
+
+    @property
+    def state(self) -> State:
+        """Where the grammar stands behind them: found out when it is asked for, as of most ways nobody wants to know."""
+        return self.row.grammar.advance(self.before, self.ids[-1]) if self.ids else self.before
 
 
 def _try(writer: _Writer, rows: Sequence[_Row], sampling: Sampling) -> None:
@@ -336,27 +331,28 @@ def _try(writer: _Writer, rows: Sequence[_Row], sampling: Sampling) -> None:
 def _grown(writer: _Writer, ways: list[_Way], uniform: Float[np.ndarray, "o"]) -> list[_Way]:
     """The ways with one more id each. Ways that are alike so far are looked at once, and go on from one state."""
     going = [number for number, way in enumerate(ways) if not way.ended]
-    grown = [way if not way.ended else replace(way, ids=(*way.ids, 0)) for way in ways]
+    grown = [way if not way.ended else way._replace(ids=(*way.ids, 0)) for way in ways]
     if not going:
         return grown
     numbers: dict[tuple[int, tuple[int, ...]], int] = {}
     which = [numbers.setdefault((ways[number].row.place, ways[number].ids), len(numbers)) for number in going]
     alike = {of: ways[number] for number, of in zip(reversed(going), reversed(which), strict=True)}
     starts = [alike[number] for number in range(len(numbers))]
-    legal = np.stack([way.row.legal(way.state) for way in starts])
+    states = [way.state for way in starts]
+    legal = np.stack([way.row.legal(state) for way, state in zip(starts, states, strict=True)])
     ids = writer.pick(starts, legal, np.array(which), uniform[going])
     after: dict[tuple[int, int], _Way] = {}
     for number, of, id in zip(going, which, ids.tolist(), strict=True):
         if (of, id) not in after:
-            after[of, id] = _went_on(starts[of], id, writer.end)
+            after[of, id] = _went_on(starts[of], states[of], id, writer.end)
         grown[number] = after[of, id]
     return grown
 
 
-def _went_on(way: _Way, id: int, end: int) -> _Way:
+def _went_on(way: _Way, state: State, id: int, end: int) -> _Way:
     if id == end:
-        return replace(way, ids=(0,), ended=True)
-    return _Way(way.row, way.row.grammar.advance(way.state, id), (*way.ids, id))
+        return _Way(way.row, state, (0,), ended=True)
+    return _Way(way.row, state, (*way.ids, id))
 
 
 def _sifted(judge: Judge, ways: list[_Way]) -> list[_Way]:

@@ -84,9 +84,9 @@ MAY_IMPORT = {
     "gate_geometry": "border nearest",
     "gate_decoder": "border conditioners depth gate_geometry tokenizer.gate_grammar touching transformer",
     "gate_loops": (
-        "border depth gate_decoder gate_decoder_kernels gate_geometry gate_geometry_kernels step_kernels tokenizer.gate_grammar touching"
-        " transformer"
+        "border depth gate_decoder gate_geometry gate_geometry_kernels gate_slot_kernels tokenizer.gate_grammar touching transformer"
     ),
+    "gate_slot_kernels": "compiled gate_decoder_kernels step_kernels",
     "gate_decoder_kernels": "compiled gate_geometry_kernels step_kernels",
     "gate_geometry_kernels": "compiled",
     "gate_model": "border conditioners depth gate_decoder gate_geometry gate_loops nearest precision steps tokenizer.gates transformer",
@@ -98,7 +98,8 @@ MAY_IMPORT = {
     "steps": "transformer depth memory conditioners precision",
     "shape_encoder": "transformer conditioners",
     "one_id_model": "steps transformer shape_encoder",
-    "generate": "one_id_model steps tokenizer.interface",
+    "generate": "one_id_model pick_kernels steps tokenizer.interface",
+    "pick_kernels": "compiled",
     # Published models of other projects: their tables, their files, and how they are run.
     "families": "checkpoint conditioners one_id_model shape_encoder transformer tokenizer.face_codes",
     "hub": "checkpoint families",

@@ -25,6 +25,7 @@ FEW = 4096
 OWN = 3
 # Cells on an axis of the ground, at most.
 FINEST = 128
+EVERYWHERE = np.zeros(0, dtype=bool)
 
 
 class Ground(NamedTuple):
@@ -48,8 +49,9 @@ class Ground(NamedTuple):
         spacing = float(np.median(KDTree(at).query(at, k=2)[0][:, 1])) if len(at) > 1 else 0.0
         return cls(tuple(_blocks(balls(taken, cells, 2 + 3 * spacing), sides)))
 
-    def on(self, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"] | bool:
-        return self.blocks[level][block] if level < len(self.blocks) else True
+    def on(self, level: int, block: tuple[int, int, int]) -> Bool[np.ndarray, "v"]:
+        """Of no block, where all are."""
+        return self.blocks[level][block] if level < len(self.blocks) else EVERYWHERE
 
 
 def _blocks(cells: Bool[np.ndarray, "y z x"], sides: Sequence[int]) -> list[Bool[np.ndarray, "_y _z _x _v"]]:
@@ -112,15 +114,18 @@ class GateGrammar:
 
     def legal(self, state: GateState) -> Bool[np.ndarray, "ids"]:
         mask = np.zeros(self.skip + 2, dtype=bool)
+        if state.opened and state.opened[0] == self.skip:
+            mask[0] = True
+            return mask
         if state.opened:
-            mask[0 if state.opened[0] == self.skip else self._vertices(state)] = True
+            self._mark_vertices(state, mask)
             return mask
         mask[-1] = state.stage <= 1
         used_up = state.stage == 0 and state.walk[GATE] < 0
         out_of_steps = len(state.steps) > self.most_steps(self.most) - OWN
         if used_up or (mask[-1] and (state.faces >= self.most or out_of_steps)):
             return mask
-        mask[self._vertices(state)] = True
+        self._mark_vertices(state, mask)
         mask[self.skip] = state.stage == 0 or (state.stage > 1 and not mask.any())
         return mask
 
@@ -148,17 +153,20 @@ class GateGrammar:
         """A mesh that skips more gates than it has faces ends there."""
         return 2 * faces + 64
 
-    def _vertices(self, state: GateState) -> Int[np.ndarray, "n"]:
+    def _mark_vertices(self, state: GateState, mask: Bool[np.ndarray, "ids"]) -> None:
         """Ids that lead to vertices that may come: of those on the ground, and near the spots, where there are any."""
+        from .gate_kernels import leading_on
+
         level, block = len(state.opened), self._block(state.opened)
-        free = self._ways(level, block) > self._used_up(state)
-        on = free if self.ground is None else free & self.ground.on(level, block)
-        if not on.any() and (level or state.stage):
-            on = free
+        if "barred" not in state.found:
+            state.found["barred"] = self._barred(state)
+        side, size = self.sides[level], bins_of_block(self.sides, level)
+        ground = EVERYWHERE if self.ground is None else self.ground.on(level, block)
+        on = leading_on(state.found["barred"], block, side, size, self.bins, ground, level > 0 or state.stage > 0)
         if state.stage == 1 and state.steering.spots is not None and len(state.steering.spots):
             near = on & self._near(state, level, block)
             on = near if near.any() else on
-        return np.flatnonzero(on)
+        mask[: len(on)] = on
 
     def _block(self, opened: tuple[int, ...]) -> tuple[int, int, int]:
         """Which block of the level so far they stand for: y, z, x."""
@@ -171,24 +179,8 @@ class GateGrammar:
         y, z, x = self._block(opened)
         return y << 20 | z << 10 | x
 
-    def _ways(self, level: int, block: tuple[int, int, int]) -> Int[np.ndarray, "v"]:
-        """How many bins each id leads to."""
-        side, size = self.sides[level], bins_of_block(self.sides, level)
-        if self.bins == math.prod(self.sides):
-            return np.full(side**3, size**3)
-        y, z, x = ((self.bins - (at * side + np.arange(side)) * size).clip(0, size) for at in block)
-        return (y[:, None, None] * z[:, None] * x).reshape(-1)
-
-    def _used_up(self, state: GateState) -> Int[np.ndarray, "v"]:
-        """How many of them must not come next."""
-        from .gate_kernels import counted
-
-        level = len(state.opened)
-        if "barred" not in state.found:
-            state.found["barred"] = self._barred(state)
-        return counted(state.found["barred"], self._block(state.opened), self.sides[level], bins_of_block(self.sides, level))
-
     def _barred(self, state: GateState) -> Int[np.ndarray, "n"]:
+        """Places that must not come next."""
         from .gate_kernels import barred
         from .walk_machine import FINE, placeable
 

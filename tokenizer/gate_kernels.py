@@ -224,8 +224,9 @@ def balls(cells, side, reach):
 
 
 @compiled
-def counted(places, block, side, size):
-    """How many of the places lie in each of side^3 blocks of `size` bins, within a block of the level above (y, z, x).
+def leading_on(places, block, side, size, bins, ground, needed):
+    """Which of side^3 blocks of `size` bins, within a block of the level above (y, z, x), hold more bins than places that are barred,
+    and are on the ground (where something is said of it); where none of them is and one is `needed`, wherever.
 
     The ids of blocks count along x, then z, then y.
     """
@@ -235,4 +236,10 @@ def counted(places, block, side, size):
         y, z, x = y // size - block[0] * side, z // size - block[1] * side, x // size - block[2] * side
         if 0 <= y < side and 0 <= z < side and 0 <= x < side:
             counts[(y * side + z) * side + x] += 1
-    return counts
+    free = np.empty(len(counts), dtype=np.bool_)
+    for id in range(len(counts)):
+        y, z, x = id // (side * side), id // side % side, id % side
+        y, z, x = bins - (block[0] * side + y) * size, bins - (block[1] * side + z) * size, bins - (block[2] * side + x) * size
+        free[id] = max(min(y, size), 0) * max(min(z, size), 0) * max(min(x, size), 0) > counts[id]
+    on = free & ground if len(ground) else free
+    return free if needed and not on.any() else on
