@@ -91,12 +91,17 @@ class RunningBorder:
 
     def look(self, rows: Sequence[int]) -> Border:
         """Before the open steps of the given rows."""
+        frames, found = self.frames(rows)
+        return border_of(self.tokenizer, frames[:, None], found[:, None]).to(self.device)
+
+    def frames(self, rows: Sequence[int]) -> tuple[Int[np.ndarray, "b 6"], Int[np.ndarray, "b k"]]:
+        """The same, in places, as the walk says it."""
         from meshgpt.tokenizer.gate_kernels import frame_of
 
-        frames, found = np.zeros((len(rows), 1, 6), np.int32), np.full((len(rows), 1, CANDIDATES), -1, np.int32)
+        frames, found = np.zeros((len(rows), 6), np.int32), np.full((len(rows), CANDIDATES), -1, np.int32)
         for at, row in enumerate(rows):
-            frame_of(self.walks[row], frames[at, 0], found[at, 0])
-        return border_of(self.tokenizer, frames, found).to(self.device)
+            frame_of(self.walks[row], frames[at], found[at])
+        return frames, found
 
     def advance(self, ids: Int[np.ndarray, "b 3"], rows: Sequence[int]) -> None:
         """Take in a whole step of the given rows; a step that is no vertex and no SKIP is left out."""

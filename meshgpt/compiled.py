@@ -20,3 +20,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def compiled_loosely(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same, with sums in the order that is fastest."""
     return njit(cache=True, fastmath=True)(inspect.unwrap(function))
+
+
+def compiled_in_order(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with sums in the order in which they are written, where a product and a sum are one operation."""
+    return njit(cache=True, fastmath={"contract"})(inspect.unwrap(function))

@@ -1,24 +1,24 @@
-"""The gate decoder by compiled loops, for whoever writes step by step on a CPU: the same numbers, several times faster.
+"""Gates by compiled loops, for whoever writes step by step on a CPU: what the network computes, several times faster.
 
-    frames     where the next vertex is placed upon, as features
-    stand      what its ids are written from
+    enter      what the transformer reads of a step
+    leave      what the ids of the next one are written from
     logits     of a slot
 
-n  rows that are asked about      s  ids so far      k  features
+n  rows that are asked about      r  rows that are written      s  ids so far      k  features
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from meshgpt.border import STAGES, Border
+from meshgpt.border import STAGES
 from meshgpt.depth import Places
-from meshgpt.gate_decoder import AROUND, FRAME, OFFER, OFFERED, GateDecoder, Standing
+from meshgpt.gate_decoder import AROUND, OFFERED, GateDecoder, GateEmbedding, Standing
 from meshgpt.gate_geometry import ANGLES, FIXED, NEARNESS, SCALED, SHORTEST, Gate
 from meshgpt.tokenizer.gate_grammar import bins_of_block
 from meshgpt.touching import NEAREST, PLANES, TOUCHES
@@ -130,11 +130,57 @@ class Clouds(NamedTuple):
             part[row] = new[int(places.rows[0])].numpy()
 
 
-class GateLoops:
-    """A decoder, as the loops take it."""
+class Embedding(NamedTuple):
+    """A `GateEmbedding`."""
 
-    def __init__(self, decoder: GateDecoder) -> None:
-        self.decoder, self.shared = decoder, Decoder.of(decoder)
+    enter: Float[np.ndarray, "k e"]
+    enter_bias: Float[np.ndarray, "e"]
+    leave: Float[np.ndarray, "e d"]
+    leave_bias: Float[np.ndarray, "d"]
+
+    @classmethod
+    def of(cls, embedding: GateEmbedding) -> Embedding:
+        return cls(*_linear(embedding.enter), *_linear(embedding.leave))
+
+
+class Reader(NamedTuple):
+    """What reads steps: into the transformer, and from it into what the next ids are written from."""
+
+    embed: Embedding
+    codes: tuple[Float[np.ndarray, "_v d"], ...]
+    place: Float[np.ndarray, "p d"]
+    skip: int
+    skipped: Float[np.ndarray, "d"]
+    base: Float[np.ndarray, "d e"]
+    base_bias: Float[np.ndarray, "e"]
+    gate: Embedding
+    offer: Float[np.ndarray, "k w"]
+    offer_bias: Float[np.ndarray, "w"]
+    offered: Float[np.ndarray, "w e"]
+    offered_bias: Float[np.ndarray, "e"]
+    turns: Float[np.ndarray, "a 2"] = TURNS
+    scaled: Float[np.ndarray, "s"] = np.array(SCALED, np.float32)
+    fixed: Float[np.ndarray, "s2"] = np.array(FIXED, np.float32)
+    shortest: float = SHORTEST
+    frequencies: int = FREQUENCIES
+    stages: int = STAGES
+
+    @classmethod
+    def of(cls, network: Any) -> Reader:
+        """Of a `GateModel`."""
+        decoder, codes = network.decoder, tuple(_array(level.weight) for level in network.embed)
+        skips = network.tokenizer.skip, _array(network.skipped)
+        steps = Embedding.of(network.embed_gate), codes, _array(network.embed_place.weight.T), *skips
+        offers = *_linear(decoder.offer), *_linear(decoder.offered)
+        return cls(*steps, *_linear(decoder.base), Embedding.of(decoder.gate), *offers)
+
+
+class GateLoops:
+    """A network of gates, as the loops take it."""
+
+    def __init__(self, network: Any) -> None:
+        decoder = network.decoder
+        self.reader, self.shared = Reader.of(network), Decoder.of(decoder)
         self.slots = [Slot.of(decoder, slot) for slot in range(len(decoder.config.sides))]
 
     @staticmethod
@@ -142,42 +188,40 @@ class GateLoops:
         """Whether the loops can do it: on CPUs, in float32, where no gradients are wanted."""
         return decoder.slot.device.type == "cpu" and decoder.slot.dtype == torch.float32 and not torch.is_grad_enabled()
 
-    def frames(self, border: Border, field: Float[Tensor, "n g g g"]) -> tuple[Gate, Float[Tensor, "n 1 k"]]:
-        """The gates, and `gate_decoder.frame_features`."""
-        from meshgpt.gate_geometry_kernels import frames_of, gates_of
+    def enter(
+        self, standing: Stand, clouds: Clouds, rows: Int[np.ndarray, "n"], ids: Int[np.ndarray, "n 3"], frames: Int[np.ndarray, "n 6"]
+    ) -> tuple[Float[Tensor, "n 1 d"], Float[np.ndarray, "n k"]]:
+        """What the transformer reads of a step of each row, and the features of the gate that comes next, which stands from now on."""
+        from meshgpt.gate_stand_kernels import enter
 
-        count = len(border.stage)
-        corners, stages = border.corners[:, 0].numpy(), border.stage[:, 0].numpy()
-        middles, axes, lengths, guesses = (np.empty((count, *shape), np.float32) for shape in ((3,), (3, 3), (), (3,)))
-        gates_of(corners, stages, SHORTEST, middles, axes, lengths, guesses)
-        features = np.empty((count, FRAME), np.float32)
-        fan = TURNS, np.array(SCALED, np.float32), np.array(FIXED, np.float32)
-        frames_of(corners, stages, middles, axes, lengths, *_fields(field), NEAR, *fan, FREQUENCIES, STAGES, features)
-        gate = Gate(*(torch.from_numpy(part)[:, None] for part in (middles, axes, lengths[:, None], guesses)))
-        return gate, torch.from_numpy(features)[:, None]
+        vectors, features = enter(standing, clouds, self.reader, self.shared, rows, ids, frames)
+        return torch.from_numpy(vectors)[:, None], features
 
-    def stand(
+    def leave(
         self,
+        standing: Stand,
+        clouds: Clouds,
+        rows: Int[np.ndarray, "n"],
+        frames: Int[np.ndarray, "n 6"],
+        found: Int[np.ndarray, "n k"],
         hidden: Float[Tensor, "n 1 d"],
-        features: Float[Tensor, "n 1 k"],
-        border: Border,
-        gate: Gate,
-        uses: Int[Tensor, "n 1 v"],
-        field: Float[Tensor, "n g g g"],
-    ) -> Standing:
-        """`GateDecoder.stand`."""
-        from meshgpt.gate_geometry_kernels import offers_of
+        features: Float[np.ndarray, "n f"],
+    ) -> None:
+        """`GateDecoder.stand`, where it stands from now on."""
+        from meshgpt.gate_stand_kernels import leave
 
-        corners, stages, positions = border.corners[:, 0].numpy(), border.stage[:, 0].numpy(), border.positions[:, 0].numpy()
-        offers = np.empty((*positions.shape[:2], OFFER), np.float32)
-        offers_of(corners, stages, positions, *_gate(gate), *_fields(field), NEAR, offers)
-        return self.decoder.stood(hidden, features, border, gate, uses, torch.from_numpy(offers)[:, None])
+        vectors = hidden[:, 0].float().contiguous().numpy()
+        leave(standing, clouds, self.reader, self.shared, rows, frames, found, vectors, features)
 
     def logits(self, standing: Stand, clouds: Clouds, rows: Int[Tensor, "n"], opened: Int[Tensor, "n s"]) -> Float[Tensor, "n ids"]:
         """Of the slot after the `opened` ids, with SKIP and END behind those of slot 0."""
         from meshgpt.gate_slot_kernels import slot_logits
 
         return torch.from_numpy(slot_logits(standing, clouds, self.shared, self.slots[opened.shape[1]], rows.numpy(), opened.numpy()))
+
+
+def _linear(layer: nn.Linear) -> tuple[Float[np.ndarray, "i o"], Float[np.ndarray, "o"]]:
+    return _array(layer.weight.T), _array(layer.bias)
 
 
 def _array(weights: Tensor) -> Float[np.ndarray, "*n"]:
@@ -187,10 +231,3 @@ def _array(weights: Tensor) -> Float[np.ndarray, "*n"]:
 def _gate(gate: Gate) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middles, axes and lengths."""
     return gate.middle[:, 0].numpy(), gate.axes[:, 0].numpy(), gate.length[:, 0, 0].numpy()
-
-
-def _fields(field: Float[Tensor, "n g g g"]) -> tuple[Float[np.ndarray, "f g g g"], Int[np.ndarray, "n"]]:
-    """The different ones, and whose each row is: rows of one cloud share it."""
-    if field.stride(0) == 0 or len(field) == 1:
-        return field[:1].numpy(), np.zeros(len(field), np.int64)
-    return field.numpy(), np.arange(len(field))

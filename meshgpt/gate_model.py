@@ -155,7 +155,7 @@ class GateWriting:
         rows = seen.rows() if isinstance(seen, Seen) else list(seen)
         self.network, self.seen, self.steps = network, SeenRows(rows), steps
         self.rows, self.device = len(rows), network.start.device
-        self.loops = GateLoops(network.decoder) if GateLoops.fit(network.decoder) else None
+        self.loops = GateLoops(network) if GateLoops.fit(network.decoder) else None
         self.ready = [network.decoder.ready(slot) for slot in range(LEVELS)]
         self.border = RunningBorder(network.tokenizer, self.rows, steps, self.device)
         self.uses = torch.zeros(self.rows, 1, network.tokenizer.sizes[0], dtype=torch.long, device=self.device)
@@ -168,6 +168,10 @@ class GateWriting:
             self.clouds = Clouds.room(self.rows, rows[0].places, rows[0].field)
         for row, condition in enumerate(rows):
             self.begin(row, condition)
+
+    @property
+    def apart(self) -> bool:
+        return self.loops is not None
 
     def _begin(self, seen: Seen) -> tuple[KVCache, Standing]:
         """What is kept of the prefix, and where the first vertex stands."""
@@ -209,16 +213,21 @@ class GateWriting:
         going = [at for at, row in enumerate(reading) if self.cache.lengths[row] < self.cache.capacity]
         self.cache.reading = [reading[at] for at in going]
         if going:  # without `best_for`: what a row reads may not depend on how many are read
-            self._read(ids[going], torch.tensor(self.cache.reading, device=self.device))
+            read = self._read if self.loops is None else self._read_by_loops
+            read(ids[going], torch.tensor(self.cache.reading, device=self.device))
 
     def _read(self, ids: Int[Tensor, "b 3"], rows: Int[Tensor, "b"]) -> None:
         network, border, seen = self.network, self.border.look(rows.tolist()), self.seen.of(rows)
-        if self.loops is not None:
-            gate, features = self.loops.frames(border, seen.field)
-            stand = self.loops.stand
-        else:
-            gate = gate_of(border)
-            features, stand = frame_features(border, gate, seen.field), network.decoder.stand
+        gate = gate_of(border)
+        features = frame_features(border, gate, seen.field)
         step = network._embedded(ids[:, None], seen.places) + network.embed_gate(features)
         hidden = network.body(step, self.cache)
-        self.standing.put(rows, stand(hidden, features, border, gate, self.uses[rows], seen.field))
+        self.standing.put(rows, network.decoder.stand(hidden, features, border, gate, self.uses[rows], seen.field))
+
+    def _read_by_loops(self, ids: Int[Tensor, "b 3"], rows: Int[Tensor, "b"]) -> None:
+        which, written = rows.numpy(), ids.contiguous().numpy()
+        frames, found = self.border.frames(which.tolist())
+        step, features = self.loops.enter(self.stand, self.clouds, which, written, frames)
+        hidden = self.network.body(step, self.cache)
+        self.loops.leave(self.stand, self.clouds, which, frames, found, hidden, features)
+        self.stand.uses[which] = self.uses[rows, 0].numpy()

@@ -81,6 +81,11 @@ class OpenRows(Protocol):
     rows: int
     device: torch.device
 
+    @property
+    def apart(self) -> bool:
+        """Whether the logits of a row are the same to the last bit whoever else is asked about, and so can be asked for at once."""
+        ...
+
     def begin(self, row: int, seen: Any) -> None:
         """A new row in place of the one that was there."""
         ...
@@ -386,8 +391,12 @@ class _Writer:
         self, starts: Sequence[_Way], legal: Bool[np.ndarray, "n ids"], which: Int[np.ndarray, "o"], uniform: Float[np.ndarray, "o"]
     ) -> Int[np.ndarray, "o"]:
         """The next id of each way, which goes on from `which` of the starts."""
-        # Small products differ in their last bits with the number of ways; so the ways of judged meshes are asked about mesh by mesh.
-        meshes = [[*starts]] if not self.judged else [[*its] for _, its in itertools.groupby(starts, lambda way: way.row.place)]
+        # Where logits are not apart, they differ in their last bits with the number of ways; judged meshes then ask one by one.
+        meshes = (
+            [[*starts]]
+            if not self.judged or self.writing.apart
+            else [[*its] for _, its in itertools.groupby(starts, lambda way: way.row.place)]
+        )
         logits = torch.cat([self._logits(ways) for ways in meshes])
         legal = torch.from_numpy(legal[:, : logits.shape[1]])
         return pick(logits, legal, torch.from_numpy(which), torch.from_numpy(uniform), self.sampling).numpy()

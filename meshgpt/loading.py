@@ -77,7 +77,7 @@ def in_precision(network: AnyNetwork, precision: Precision, device: str = "cpu")
         _replace(network.body, Int8Linear)
     elif precision == "bf16":
         network.body.to(torch.bfloat16)
-        if device == "cpu" and torch.backends.mkldnn.is_available():
+        if device == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             _replace(network.body, PackedLinear)
         if isinstance(network, OneIdModel):
             for part in (network.embed, network.roles, network.head):
@@ -125,7 +125,8 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """A linear map with weights in 8 bits and a scale for each output; inputs are rounded to 8 bits as they come."""
+    """A linear map with weights in 8 bits and a scale for each output; inputs are rounded to 8 bits as they come, to 7 on CPUs that
+    would cut off their sums (those without VNNI add up pairs in 16 bits)."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -136,6 +137,7 @@ class Int8Linear(nn.Module):
             rounded = torch.quantize_per_channel(weight, scale.double(), torch.zeros(len(scale), dtype=torch.long), 0, torch.qint8)
         bias = None if linear.bias is None else linear.bias.detach()
         self.packed = torch.ops.quantized.linear_prepack(rounded, bias)
+        self.narrow = not torch.cpu._is_vnni_supported()
 
     def forward(self, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n o"]:
-        return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=False)
+        return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=self.narrow)

@@ -189,6 +189,8 @@ class WritingIds:
     """Rows that are being written, each by itself, so that rows come and go: the cache, how many ids each row has had since its roles were
     last counted from 0, and the hidden vectors that write the next ids."""
 
+    apart = False
+
     def __init__(self, network: OneIdModel, shapes: Shape | Sequence[Shape], steps: int) -> None:
         shapes = shapes.rows() if isinstance(shapes, Shape) else list(shapes)
         self.network, self.beginnings = network, Beginnings(lambda shape: network.begin(shape, 0))

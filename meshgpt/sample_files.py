@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SHELL_POINTS = 16_384
 MOST_PROCESSES = 8  # unless more are asked for: each takes memory
 MOST_ROWS = 16  # meshes written at the same time
+TURNS = 4  # so often several processes take as many as they write at the same time: so they end together, though meshes differ in length
 TRIES = 5  # seeds more, when a sample has no face
 
 
@@ -61,7 +62,7 @@ def _run_file(options: SampleOptions, records: list[Particulars]) -> None:
 def _run_folder(options: SampleOptions, records: list[Particulars]) -> None:
     jobs = jobs_of_folder(options)
     count = min(options.processes or _fitting_processes(options), len(jobs))
-    rows = min(-(-len(jobs) * options.samples * options.best_of // count), MOST_ROWS)
+    rows = rows_at_once(len(jobs) * options.samples * options.best_of, count)
     shares: list[_Share] = []
     try:
         with helped(partial(_share, options, rows), jobs, count - 1, shares) as left:
@@ -95,6 +96,12 @@ def _share(options: SampleOptions, rows: int, jobs: Iterable[Job]) -> _Share:
         if sentence(error) is None:
             raise
     return _Share(bad, records)
+
+
+def rows_at_once(meshes: int, processes: int) -> int:
+    """How many each process writes at the same time."""
+    turns = TURNS if processes > 1 else 1
+    return min(-(-meshes // (processes * turns)), MOST_ROWS)
 
 
 def _fitting_processes(options: SampleOptions) -> int:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from meshgpt.compiled import compiled, compiled_loosely
+from meshgpt.compiled import compiled, compiled_in_order, compiled_loosely
 
-# Outputs of which the sums of several rows are made at a time, so that their weights stay near.
-TILE = 128
+# Outputs of which the sums of four rows are made at a time, so that these stay near.
+TILE = 256
 
 
 @compiled_loosely
@@ -114,27 +114,56 @@ def attend(
             mixed[part] += share * values[at, part]
 
 
-@compiled_loosely
+@compiled_in_order
 def times(x: Float[np.ndarray, "n i"], weights: Float[np.ndarray, "i o"], product: Float[np.ndarray, "n o"]) -> None:
-    """Each row times the matrix."""
-    n, inner = x.shape
-    outputs = weights.shape[1]
-    tile = outputs if n == 1 else TILE
+    """Each row times the matrix: four rows at a time, which share the weights that are read. Every sum is made in the order of the
+    inputs, however many rows there are."""
+    n, outputs = len(x), weights.shape[1]
+    together = n - n % 4
     product[:] = 0
-    for begin in range(0, outputs, tile):
-        end = min(begin + tile, outputs)
-        for row in range(n):
-            sums = product[row, begin:end]
-            at = 0
-            while at + 3 < inner:
-                a, b, c, d = x[row, at], x[row, at + 1], x[row, at + 2], x[row, at + 3]
-                first, second = weights[at, begin:end], weights[at + 1, begin:end]
-                third, fourth = weights[at + 2, begin:end], weights[at + 3, begin:end]
-                for to in range(end - begin):
-                    sums[to] += a * first[to] + b * second[to] + c * third[to] + d * fourth[to]
-                at += 4
-            while at < inner:
-                a, first = x[row, at], weights[at, begin:end]
-                for to in range(end - begin):
-                    sums[to] += a * first[to]
-                at += 1
+    for begin in range(0, outputs if together else 0, TILE):
+        end = min(begin + TILE, outputs)
+        for row in range(0, together, 4):
+            add_four(x, weights, product, row, begin, end)
+    for row in range(together, n):
+        add_one(x[row], weights, product[row])
+
+
+@compiled_in_order
+def add_four(
+    x: Float[np.ndarray, "n i"], weights: Float[np.ndarray, "i o"], product: Float[np.ndarray, "n o"], row: int, begin: int, end: int
+) -> None:
+    """To a part of the columns of four rows."""
+    inner = len(weights)
+    p, q, r, s = product[row, begin:end], product[row + 1, begin:end], product[row + 2, begin:end], product[row + 3, begin:end]
+    for at in range(0, inner - 1, 2):
+        first, second = weights[at, begin:end], weights[at + 1, begin:end]
+        a, b, c, d = x[row, at], x[row + 1, at], x[row + 2, at], x[row + 3, at]
+        e, f, g, h = x[row, at + 1], x[row + 1, at + 1], x[row + 2, at + 1], x[row + 3, at + 1]
+        for to in range(end - begin):
+            u, v = first[to], second[to]
+            p[to] = p[to] + a * u + e * v
+            q[to] = q[to] + b * u + f * v
+            r[to] = r[to] + c * u + g * v
+            s[to] = s[to] + d * u + h * v
+    if inner % 2:
+        last = weights[inner - 1, begin:end]
+        for to in range(end - begin):
+            p[to] += x[row, inner - 1] * last[to]
+            q[to] += x[row + 1, inner - 1] * last[to]
+            r[to] += x[row + 2, inner - 1] * last[to]
+            s[to] += x[row + 3, inner - 1] * last[to]
+
+
+@compiled_in_order
+def add_one(x: Float[np.ndarray, "i"], weights: Float[np.ndarray, "i o"], sums: Float[np.ndarray, "o"]) -> None:
+    inner, outputs = weights.shape
+    for at in range(0, inner - 3, 4):
+        a, b, c, d = x[at], x[at + 1], x[at + 2], x[at + 3]
+        first, second, third, fourth = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
+        for to in range(outputs):
+            sums[to] = sums[to] + a * first[to] + b * second[to] + c * third[to] + d * fourth[to]
+    for at in range(inner - inner % 4, inner):
+        a, last = x[at], weights[at]
+        for to in range(outputs):
+            sums[to] += a * last[to]

@@ -224,6 +224,8 @@ class Writing:
     """Rows that are being written, each by itself, so that rows come and go: the cache, the memory, and the hidden vector that writes the
     open step."""
 
+    apart = False
+
     def __init__(self, network: StepModel, seen: Seen | Sequence[Seen], steps: int) -> None:
         rows = seen.rows() if isinstance(seen, Seen) else list(seen)
         self.network, self.seen = network, SeenRows(rows)

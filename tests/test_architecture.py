@@ -84,8 +84,9 @@ MAY_IMPORT = {
     "gate_geometry": "border nearest",
     "gate_decoder": "border conditioners depth gate_geometry tokenizer.gate_grammar touching transformer",
     "gate_loops": (
-        "border depth gate_decoder gate_geometry gate_geometry_kernels gate_slot_kernels tokenizer.gate_grammar touching transformer"
+        "border depth gate_decoder gate_geometry gate_slot_kernels gate_stand_kernels tokenizer.gate_grammar touching transformer"
     ),
+    "gate_stand_kernels": "compiled gate_geometry_kernels step_kernels",
     "gate_slot_kernels": "compiled gate_decoder_kernels step_kernels",
     "gate_decoder_kernels": "compiled gate_geometry_kernels step_kernels",
     "gate_geometry_kernels": "compiled",
@@ -193,7 +194,8 @@ MAY_IMPORT = {
     "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model scans train.sources",
     "train.evaluate": (
-        "baselines cloud evaluation files gallery generate mesh protocols report scans scores shape_sets tables train.methods train.sources"
+        "baselines cloud evaluation files gallery generate loading mesh model protocols report scans scores shape_sets tables "
+        "train.methods train.sources"
     ),
 }
 

@@ -124,6 +124,13 @@ def test_with_the_cache_the_transformer_says_what_it_says_without(tiny_gates, pr
     assert (steps - body(x)).std() < close * steps.std()
 
 
+def test_large_sums_in_int8_are_not_cut_off():
+    """Weights and inputs that are all large: where pairs of products are added up in 16 bits, they do not fit."""
+    linear, x = torch.nn.Linear(256, 512, bias=False), torch.rand(4, 256) + 0.9
+    linear.weight.data.sign_()
+    assert (Int8Linear(linear)(x) - linear(x)).abs().max() < 0.02 * linear(x).abs().max()
+
+
 def test_a_single_row_takes_the_other_path_and_gives_the_switch_back():
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision

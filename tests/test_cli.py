@@ -22,7 +22,7 @@ from meshgpt.files import read_mesh, write_mesh
 from meshgpt.generate import Sampling
 from meshgpt.mesh import Mesh, canonical, sample_surface, to_bins
 from meshgpt.model import MeshGPT, Sample
-from meshgpt.sample_files import TRIES
+from meshgpt.sample_files import TRIES, rows_at_once
 from meshgpt.sample_options import SampleOptions
 from meshgpt.tokenizer import CoordsTokenizer
 
@@ -158,6 +158,12 @@ def test_processes_that_share_a_folder_write_what_one_writes(sample, box, tmp_pa
     }
     one, two = (json.loads((tmp_path / f"{processes}.json").read_text()) for processes in ("1", "2"))
     assert [record["input"] for record in one] == [record["input"] for record in two]
+
+
+@pytest.mark.parametrize(("meshes", "processes", "rows"), [(32, 2, 4), (3, 2, 1), (1000, 2, 16), (5, 1, 5), (32, 1, 16)])
+def test_no_process_takes_all_its_share_at_once(meshes, processes, rows):
+    """One that is through with its own would have nothing left to help with."""
+    assert rows_at_once(meshes, processes) == rows
 
 
 def test_a_seed_gives_its_mesh_again(sample, box, tmp_path):

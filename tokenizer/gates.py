@@ -57,6 +57,7 @@ class GatesTokenizer:
         self.vocab = self.skip + 1
         # How far an id moves a vertex, in bins: to the first corner of its block.
         self.shifts = self._shifts()
+        self._corners = self.shifts.numpy().astype(np.int64)
 
     @property
     def middles(self) -> Float[Tensor, "blocks 3"]:
@@ -112,9 +113,8 @@ class GatesTokenizer:
         """The steps up to the first one that is neither a vertex in the cube nor SKIP, and how many these are."""
         skipped = ids[:, 0] == self.skip
         inside = ((ids >= 0) & (ids < np.array(self.sizes))).all(1)
-        shifts = self.shifts.numpy().astype(np.int64)
         known = np.where(inside[:, None], ids, 0)
-        cells = sum(shifts[level][known[:, level]] for level in range(LEVELS))
+        cells = sum(self._corners[level][known[:, level]] for level in range(LEVELS))
         good = skipped | inside & (cells < self.bins).all(1)
         count = len(ids) if good.all() else int(good.argmin())
         return np.where(skipped, -1, places_of_cells(cells))[:count].astype(np.int32), count

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,9 @@ from meshgpt.evaluation import Evaluation, Row
 from meshgpt.files import read_mesh, whole_file
 from meshgpt.gallery import Gallery
 from meshgpt.generate import Sampling
+from meshgpt.loading import Precision
 from meshgpt.mesh import Mesh
+from meshgpt.model import MeshGPT
 from meshgpt.protocols import METRICS
 from meshgpt.report import write_report
 from meshgpt.scans import CLEAN, CONDITIONS
@@ -63,6 +66,8 @@ class EvaluateOptions:
     double-shell."""
     model: str | None = None
     """The model's folder or hub name; the shipped one by default."""
+    precision: Precision = "fp32"
+    """Of the model's transformer: fp32, bf16 or int8."""
     train: str = ""
     """Where `retrieval` looks: parquet; the train split beside the data by default."""
     limit: int = 100
@@ -227,7 +232,8 @@ class _Worker:
     def _method(self, name: str) -> Method:
         if name not in self.methods:
             options = self.options
-            self.methods[name] = method(name, options.model, options.best_of, options.seed, options.sampling, self._gallery)
+            load = partial(MeshGPT.from_pretrained, options.model, device="cpu", precision=options.precision)
+            self.methods[name] = method(name, load, options.best_of, options.seed, options.sampling, self._gallery)
         return self.methods[name]
 
     def _gallery(self) -> Gallery:

@@ -51,10 +51,10 @@ class Task:
 Method = Callable[[Task], Mesh]
 
 
-def method(name: str, model: str | None, best_of: int, seed: int, sampling: Sampling, gallery: Callable[[], Gallery]) -> Method:
+def method(name: str, model: Callable[[], MeshGPT], best_of: int, seed: int, sampling: Sampling, gallery: Callable[[], Gallery]) -> Method:
     """The method of that name. ValueError or FileNotFoundError, with one sentence, where there is none."""
     if name == MODEL:
-        return _of_model(MeshGPT.from_pretrained(model, device="cpu"), best_of, seed, sampling)
+        return _of_model(model(), best_of, seed, sampling)
     if name in BASELINES:
         return _of_baseline(name, gallery() if name == "retrieval" else None)
     return _of_folder(Path(name))
