@@ -29,7 +29,8 @@ class Sampling:
     `temperature` 0 takes the likeliest; `guidance` above 1 exaggerates what the condition says. With `edges` manifold no edge gets
     more than two faces. With `bounds` cloud vertices stay on the cloud. Each step is tried in `tries` ways at a time, of which the one
     that suits the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the network alone decides. What is
-    written settles on the cloud (`settle.py`), or stays in the middles of its bins.
+    written settles on the cloud (`settle.py`), or stays in the middles of its bins. A cloud that was seen from one side only is completed
+    first (`completion.py`), or left as it is.
     """
 
     temperature: float = 1.0
@@ -42,6 +43,7 @@ class Sampling:
     bounds: Literal["cloud", "none"] = "cloud"
     tries: int = 32
     settle: Literal["cloud", "none"] = "cloud"
+    complete: Literal["auto", "none"] = "auto"
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
@@ -55,6 +57,8 @@ class Sampling:
             )
         if self.settle not in ("cloud", "none"):
             raise ValueError(f"settle {self.settle!r} does not fit; use 'cloud' or 'none'")
+        if self.complete not in ("auto", "none"):
+            raise ValueError(f"complete {self.complete!r} does not fit; use 'auto' or 'none'")
         if self.tries < 1:
             raise ValueError(f"{self.tries} tries for each face do not fit; use at least 1")
         if not 1 <= self.min_faces <= self.max_faces:

@@ -76,6 +76,9 @@ class SampleOptions:
     settle: Literal["cloud", "none"] | None = None
     """cloud (the default, also of published models unless --as-released) moves the vertices that were written onto the cloud, by two
     bins at most; none leaves them in the middles of their bins."""
+    complete: Literal["auto", "none"] = "auto"
+    """auto adds the unseen side to a cloud that was seen from one side only, by a network and where the shape mirrors itself (not for
+    published models); none leaves it open. The distance is that to the cloud as it came."""
     tries: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 32; of published models 1)")] = None
     """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
     it. Fewer are faster; 1 leaves all to the model."""
