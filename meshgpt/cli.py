@@ -71,6 +71,12 @@ def _train_transformer() -> Parts:
     return TransformerOptions, run
 
 
+def _train_completion() -> Parts:
+    from meshgpt.train.completion import CompletionOptions, run
+
+    return CompletionOptions, run
+
+
 def _evaluate() -> Parts:
     from meshgpt.train.evaluate import EvaluateOptions, run
 
@@ -141,6 +147,11 @@ COMMANDS = {
             "meshgpt train transformer --data data/mine --out runs/coords --model.body.dim 384 augment:none degrade:none",
         ),
         _train_transformer,
+    ),
+    "train completion": Command(
+        "the network that completes scans from one side",
+        ("meshgpt train completion --data data/artist-kits --out runs/completion",),
+        _train_completion,
     ),
     "evaluate": Command(
         "how good models, baselines and finished meshes are, by the field's protocols",

@@ -135,7 +135,7 @@ def _visible_side(positions: Float[np.ndarray, "n 3"], normals: Float[np.ndarray
     right, and this 93 %. On a sheet, which is seen from both sides alike, they are what there is to go by.
     """
     votes, views = np.zeros(len(positions)), np.zeros(len(positions))
-    for direction in _directions(VIEWS):
+    for direction in directions(VIEWS):
         facing = normals @ direction
         seen = _seen_from(positions, direction)
         votes += np.where(seen, facing, 0)
@@ -159,7 +159,7 @@ def _seen_from(positions: Float[np.ndarray, "n 3"], direction: Float[np.ndarray,
     return depth >= nearest[cell] - side
 
 
-def _directions(count: int) -> Float[np.ndarray, "count 3"]:
+def directions(count: int) -> Float[np.ndarray, "count 3"]:
     """Spread evenly, as seeds in a sunflower: each at the golden angle from the one before."""
     place = np.arange(count) + 0.5
     height, turn = 1 - 2 * place / count, np.pi * (1 + np.sqrt(5)) * place

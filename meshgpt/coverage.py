@@ -56,7 +56,7 @@ class Coverage:
         self.oriented, self.bottom_up = oriented, bottom_up
         self.tree = KDTree(self.points)
         spacing = float(np.median(self.tree.query(self.points, k=2)[0][:, 1]))
-        self.near = (NEAR if oriented else TOLERANCE) + max(1.5 * spacing, 0.75 * gap)
+        self.near = (NEAR if oriented else TOLERANCE) + max(1.5 * spacing, 0.375 * gap)
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)

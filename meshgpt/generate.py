@@ -31,6 +31,7 @@ class Sampling:
     that suits the cloud best is taken, and the mesh ends when the cloud lies on it; with one try the network alone decides. What is
     written settles on the cloud (`settle.py`), or stays in the middles of its bins; where it settles, and edges are manifold, it is made
     `tidy` as well (`tidy.py`), or left with the faces that were written.
+    A cloud that was seen from one side only is completed first (`completion.py`), or left as it is.
     """
 
     temperature: float = 1.0
@@ -44,6 +45,7 @@ class Sampling:
     tries: int = 32
     settle: Literal["cloud", "none"] = "cloud"
     tidy: Literal["cloud", "none"] = "cloud"
+    complete: Literal["auto", "none"] = "auto"
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
@@ -57,6 +59,8 @@ class Sampling:
             )
         if self.settle not in ("cloud", "none") or self.tidy not in ("cloud", "none"):
             raise ValueError(f"settle {self.settle!r} and tidy {self.tidy!r} do not fit; use 'cloud' or 'none'")
+        if self.complete not in ("auto", "none"):
+            raise ValueError(f"complete {self.complete!r} does not fit; use 'auto' or 'none'")
         if self.tries < 1:
             raise ValueError(f"{self.tries} tries for each face do not fit; use at least 1")
         if not 1 <= self.min_faces <= self.max_faces:

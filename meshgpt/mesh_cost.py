@@ -50,16 +50,18 @@ class _Made(NamedTuple):
 
 
 class Points:
-    """The points of a cloud, by cells. Normals of zeros mean that they are not known; without `oriented` ones faces may face either way."""
+    """The points of a cloud, by cells. Normals of zeros mean that they are not known; without `oriented` ones faces may face either way.
+    `gap` is how far apart the points were from which a sparse cloud has been filled up."""
 
-    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool) -> None:
+    def __init__(self, cloud: Float[np.ndarray, "n 6"], oriented: bool, gap: float = 0.0) -> None:
         from scipy.spatial import KDTree
 
         from meshgpt.tidy_kernels import REACH
 
         self.places, self.normals = cloud[:, :3].astype(np.float64), cloud[:, 3:].astype(np.float64)
         self.facing, self.oriented = FACING if self.normals.any() else ANY_WAY, oriented
-        self.near = NEAR + 2.5 * float(np.median(KDTree(self.places).query(self.places, k=2)[0][:, 1]))
+        spacing = float(np.median(KDTree(self.places).query(self.places, k=2)[0][:, 1]))
+        self.near = NEAR + max(2.5 * spacing, 0.75 * gap)
         self.cells = int(REACH / max(self.near, REACH / 100))
         x, y, z = ((self.places / REACH + 0.5) * self.cells).astype(np.int64).clip(0, self.cells - 1).T
         cell = (x * self.cells + y) * self.cells + z

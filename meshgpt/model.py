@@ -22,6 +22,7 @@ from meshgpt import checkpoint, hub
 from meshgpt.card import card_of
 from meshgpt.checkpoint import Checkpoint
 from meshgpt.cloud import Cloud, checked, surface, thinned, with_normals
+from meshgpt.completion import Completed, whole_of
 from meshgpt.converted import at
 from meshgpt.coverage import Coverage
 from meshgpt.denoise import smoothed, without_floating
@@ -253,7 +254,11 @@ class MeshGPT:
         oriented = cloud.normals is not None
         thin = thinned(given, KEPT_POINTS, np.random.default_rng(0))
         ours = self.published is None
-        known = _mended(thin) if ours else _with_normals_if_possible(thin)
+        tidy = without_floating(thin) if ours else thin
+        whole = whole_of(tidy, up) if ours and sampling.complete == "auto" else None
+        if whole is not None:
+            return self._look_at_whole(thin, whole, up, sampling)
+        known = smoothed(_with_normals_if_possible(tidy)) if ours else _with_normals_if_possible(tidy)
         dense = thinned(upsampled(known), KEPT_POINTS, np.random.default_rng(0)) if oriented and ours else known
         fit = self._fit(given if dense.positions is thin.positions else dense, up)
         gap = 0.0 if dense is known else spacing_of(known) / fit.scale
@@ -261,6 +266,16 @@ class MeshGPT:
         seen, blank = self._see(points, sampling)
         grammar = self._grammar(points, _in_cube(known, fit), sampling)
         return Shown(thin, known, dense, gap, fit, points, seen, blank, grammar, oriented)
+
+    def _look_at_whole(self, thin: Cloud, whole: Completed, up: str, sampling: Sampling) -> Shown:
+        """Vertices settle on what was seen; what was added is built like the rest."""
+        known, added = smoothed(whole.seen), whole.added
+        dense = Cloud(np.concatenate([known.positions, added.positions]), np.concatenate([known.normals, added.normals]))
+        dense = thinned(dense, KEPT_POINTS, np.random.default_rng(0))
+        fit = self._fit(dense, up)
+        points = self.prepare(dense, fit)
+        seen, blank = self._see(points, sampling)
+        return Shown(thin, known, dense, 0.0, fit, points, seen, blank, self._grammar(points, _in_cube(dense, fit), sampling), True)
 
     def _fit(self, cloud: Cloud, up: str) -> Fit:
         return Fit.of(cloud.positions, up) if self.published is None else self.published.fit(cloud.positions, up)
@@ -358,18 +373,14 @@ def _on_cloud(mesh: Mesh, shown: Shown, sampling: Sampling) -> Mesh:
     cloud = _in_cube(shown.known, shown.fit)
     if sampling.tidy == "none" or sampling.edges == "any":
         return settled(mesh, cloud, shown.oriented)
-    return tidied(mesh, cloud, shown.oriented, sampling.min_faces, sampling.max_faces)
+    whole = _in_cube(shown.dense, shown.fit)
+    return tidied(mesh, cloud, shown.oriented, sampling.min_faces, sampling.max_faces, whole, shown.gap)
 
 
 def _in_cube(cloud: Cloud, fit: Fit) -> Float[np.ndarray, "n 6"]:
     """Normals of zeros where they are not known."""
     normals = np.zeros_like(cloud.positions) if cloud.normals is None else cloud.normals
     return surface(Cloud(fit.apply(cloud.positions), fit.turn(normals)))
-
-
-def _mended(cloud: Cloud) -> Cloud:
-    """With normals, and without what a scanner adds; the positions of a good cloud stay as they are."""
-    return smoothed(_with_normals_if_possible(without_floating(cloud)))
 
 
 def _with_normals_if_possible(cloud: Cloud) -> Cloud:

@@ -79,6 +79,9 @@ class SampleOptions:
     tidy: Literal["cloud", "none"] = "cloud"
     """cloud closes slits, joins faces that say nothing, and splits those that the cloud lies far from, where edges are manifold and
     vertices settle; none leaves the faces that were written."""
+    complete: Literal["auto", "none"] = "auto"
+    """auto adds the unseen side to a cloud that was seen from one side only, by a network and where the shape mirrors itself (not for
+    published models); none leaves it open. The distance is that to the cloud as it came."""
     tries: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 32; of published models 1)")] = None
     """Ways in which each face is tried at a time; the one that suits the cloud best is taken, and the mesh ends when the cloud lies on
     it. Fewer are faster; 1 leaves all to the model."""

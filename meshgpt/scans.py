@@ -63,12 +63,17 @@ def noisy(cloud: Cloud, share: float, rng: np.random.Generator) -> Cloud:
 def scan(mesh: Mesh, views: int, rng: np.random.Generator, camera: DepthCamera | None = None) -> Cloud:
     """What a depth camera sees, from one side or from several that are spread around the shape; no normals."""
     camera, turn = camera or DepthCamera(), rng.uniform(0, 2 * np.pi)
-    seen = [_view(mesh, camera, turn + 2 * np.pi * view / views, rng.uniform(np.radians(15), np.radians(45)), rng) for view in range(views)]
-    return Cloud(np.concatenate(seen))
+    outs = (towards(turn + 2 * np.pi * view / views, rng.uniform(np.radians(15), np.radians(45))) for view in range(views))
+    return Cloud(np.concatenate([seen_by(camera, out, mesh, rng) for out in outs]))
 
 
-def _view(mesh: Mesh, camera: DepthCamera, turn: float, height: float, rng: np.random.Generator) -> Float[np.ndarray, "n 3"]:
-    out = np.array([np.cos(height) * np.sin(turn), np.sin(height), np.cos(height) * np.cos(turn)])
+def towards(turn: float, height: float) -> Float[np.ndarray, "3"]:
+    """The direction in which a camera is that stands so high above the horizon (radians), turned about y."""
+    return np.array([np.cos(height) * np.sin(turn), np.sin(height), np.cos(height) * np.cos(turn)])
+
+
+def seen_by(camera: DepthCamera, out: Float[np.ndarray, "3"], mesh: Mesh, rng: np.random.Generator) -> Float[np.ndarray, "n 3"]:
+    """The points that a camera sees in the direction `out`, which looks at the middle of the cube."""
     right = np.cross([0.0, 1.0, 0.0], out)
     right /= np.linalg.norm(right)
     reach = np.tan(np.radians(camera.field_of_view) / 2) * (2 * (np.arange(camera.pixels) + 0.5) / camera.pixels - 1)

@@ -11,7 +11,7 @@ Moves that make the mesh cheaper (`mesh_cost.py`) are made, one after another, u
 
 It knows triangles and points. It does not know tokens.
 
-n  points      f  faces
+n, m  points      f  faces
 """
 
 from __future__ import annotations
@@ -42,13 +42,22 @@ LEAST = 0.5
 ROUNDS, SETTLING = 4, 2
 
 
-def tidied(mesh: Mesh, cloud: Float[np.ndarray, "n 6"], oriented: bool = True, least: int = 1, most: int = 800) -> Mesh:
+def tidied(
+    mesh: Mesh,
+    cloud: Float[np.ndarray, "n 6"],
+    oriented: bool = True,
+    least: int = 1,
+    most: int = 800,
+    whole: Float[np.ndarray, "m 6"] | None = None,
+    gap: float = 0.0,
+) -> Mesh:
     """The mesh, tidy and settled on the cloud, both in the cube. No edge of it may have more than two faces, nor two that walk it alike;
     none does then. There are `least` to `most` faces, unless there are fewer or more already. Normals of zeros mean that they are not
-    known, and without `oriented` ones faces may face either way."""
+    known, and without `oriented` ones faces may face either way. Moves are judged by the `whole` cloud, where points were added to the one
+    that came, of which it is `gap` from one to the next."""
     if not len(mesh.faces):
         return mesh
-    points = Points(cloud, oriented)
+    points = Points(cloud if whole is None else whole, oriented, gap)
     mesh = settled(mesh, cloud, oriented, SETTLING)
     least, most, due = min(least, len(mesh.faces)), max(most, len(mesh.faces)), None
     for _ in range(ROUNDS):

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int
 from meshgpt.cloud import Cloud
 
 FEW = 2_048  # points: from here on a cloud is dense
-AROUND, DIRECTIONS, STEPS = 32, 16, 6
+AROUND, DIRECTIONS, STEPS = 48, 16, 6
 # In units of the spacing: how far a disc goes where no point of its plane follows, and how far at most; how far it goes to where another
 # plane ends it, and how far from its point a plane is believed; and how far off a plane its points are at most.
-ALONE, RADIUS, REACH, BELIEVED, FLAT = 0.7, 5.0, 2.0, 3.0, 0.35
-AHEAD = 0.8  # the cosine from which on a point follows in a direction
-OTHER = 0.7  # the cosine below which a neighbour lies on another plane
+ALONE, RADIUS, REACH, BELIEVED, FLAT = 0.7, 6.0, 5.0, 6.0, 0.35
+AHEAD = 0.7  # the cosine from which on a point follows in a direction
+OTHER = 0.97  # the cosine below which a neighbour lies on another plane
 
 
 def spacing_of(cloud: Cloud) -> float:

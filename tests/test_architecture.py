@@ -68,6 +68,13 @@ MAY_IMPORT = {
     "scans": "mesh cloud dense",
     "denoise": "cloud",
     "upsample": "cloud",
+    # A cloud that was seen from one side, and what the other side may be.
+    "viewpoint": "cloud",
+    "symmetry": "cloud viewpoint",
+    "surface_grid": "",
+    "completion_network": "",
+    "scene": "surface_grid symmetry viewpoint",
+    "completion": "checkpoint cloud completion_network converted mesh scene surface_grid viewpoint",
     "gallery": "mesh",
     "silence": "",
     "reconstruct": "mesh cloud dense silence",
@@ -123,7 +130,7 @@ MAY_IMPORT = {
     "judge": "coverage generate mesh tokenizer.interface",
     "model": (
         "mesh cloud coverage denoise judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "upsample card converted hub loading one_id_model published settle tidy validity"
+        "completion upsample card converted hub loading one_id_model published settle tidy validity"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
@@ -190,7 +197,11 @@ MAY_IMPORT = {
         "mesh model steps gate_model conditioners transformer checkpoint tokenizer tokenizer.* "
         "train.loop train.data train.batches train.augment train.missteps train.sources train.vqvae",
     ),
-    "train.publish": "model tokenizer.vqvae",
+    "train.completion": (
+        "checkpoint cloud completion_network denoise mesh scans scene surface_grid symmetry train.augment train.loop train.sources "
+        "train.vqvae"
+    ),
+    "train.publish": "checkpoint converted model tokenizer.vqvae",
     "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model scans train.sources",
     "train.evaluate": (

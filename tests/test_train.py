@@ -12,11 +12,12 @@ import torch
 from conftest import TINY_BODY, TINY_CLOUD, TINY_SURROUNDINGS, TINY_VQVAE
 from safetensors.torch import load_file
 
+from meshgpt.completion_network import CompletionConfig
 from meshgpt.conditioners import PointCloudConfig, SurroundingsConfig
 from meshgpt.generate import Sampling
 from meshgpt.mesh import corners_of
 from meshgpt.model import MeshGPT, read_tokenizer
-from meshgpt.train import decoder, transformer, vqvae
+from meshgpt.train import completion, decoder, transformer, vqvae
 from meshgpt.train.data import Recipe
 from meshgpt.train.loop import Loop, LoopOptions, rate_at
 from meshgpt.train.sources import read_parquet
@@ -24,6 +25,8 @@ from meshgpt.transformer import TransformerConfig
 
 SHORT = LoopOptions(steps=6, faces=200, warmup=2, workers=0, tracker="none", validate_every=3, save_every=100, precision="fp32")
 TINY = transformer.Sizes(TINY_BODY, TINY_CLOUD, TINY_SURROUNDINGS, depth_dim=32, depth_hidden=32, depth_layers=1, depth_code=16)
+
+TINY_COMPLETION = CompletionConfig(cells=16, widths=(8, 16))
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def trained_vqvae(kit, tmp_path) -> Path:
     return out
 
 
-@pytest.fixture(params=["vqvae", "decoder", "transformer of coords", "transformer of vqvae"])
+@pytest.fixture(params=["vqvae", "decoder", "transformer of coords", "transformer of vqvae", "completion"])
 def stage(request, kit, tmp_path) -> Callable[..., dict[str, float]]:
     """Run a stage into a folder."""
     data = str(kit(12))
@@ -42,6 +45,8 @@ def stage(request, kit, tmp_path) -> Callable[..., dict[str, float]]:
 
     def run(out: Path, **loop: object) -> dict[str, float]:
         options = replace(SHORT, **loop)
+        if request.param == "completion":
+            return completion.run(completion.CompletionOptions(data, str(out), TINY_COMPLETION, options, shapes=2))
         if request.param == "vqvae":
             return vqvae.run(vqvae.VQVAEOptions(data, str(out), TINY_VQVAE, options))
         if request.param == "decoder":

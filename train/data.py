@@ -45,6 +45,11 @@ class Batch(NamedTuple):
     lengths: Int[Tensor, "b"] | None = None
     written: Int[Tensor, "b t w"] | None = None
 
+    @property
+    def size(self) -> int:
+        """Faces."""
+        return int(self.faces.keep.sum())
+
     def to(self, device: torch.device | str) -> Batch:
         return Batch(*(part if part is None or isinstance(part, int) else part.to(device) for part in self))
 

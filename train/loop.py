@@ -144,7 +144,7 @@ class Loop:
         faces = 0
         for _ in range(self.options.accumulate):
             batch = next(batches)
-            faces += int(batch.faces.keep.sum())
+            faces += batch.size
             with self.accelerator.accumulate(self.objective), self.accelerator.autocast():
                 losses = self.objective(batch.to(self.device))
                 self.accelerator.backward(losses["loss"])

@@ -3,7 +3,7 @@
     python -m meshgpt.train.publish --model runs/transformer --tokenizer runs/decoder --out meshgpt/pretrained --card CARD.md
 
 The tokenizer may be another one than the transformer was trained with, as long as it writes the same ids: the noise-resistant
-decoder is trained beside the transformer, and takes the place of the VQ-VAE's own here.
+decoder is trained beside the transformer, and takes the place of the VQ-VAE's own here. A completion network is put there as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import torch
 
+from meshgpt import checkpoint
+from meshgpt.checkpoint import Checkpoint
+from meshgpt.converted import at
 from meshgpt.model import MeshGPT, read_tokenizer
 from meshgpt.tokenizer.vqvae import VQVAETokenizer
 
@@ -33,13 +36,21 @@ class PublishOptions:
 
 def run(options: PublishOptions) -> None:
     """ValueError where the two do not write the same ids."""
+    card = Path(options.card).read_text(encoding="utf-8") if options.card else ""
+    if (found := at(options.model)).read_config()["kind"] == "completion":
+        return _publish_completion(found, options.out, card)
     model = MeshGPT.from_pretrained(options.model, device="cpu")
     if options.tokenizer:
         other = read_tokenizer(options.tokenizer)
         check_same_ids(model, other)
         model = MeshGPT(other, model.network)
-    card = Path(options.card).read_text(encoding="utf-8") if options.card else ""
     model.save(options.out, card, dtype=torch.float16)
+
+
+def _publish_completion(found: Checkpoint, out: str, card: str) -> None:
+    config = {name: value for name, value in found.read_config().items() if name != "format"}
+    weights = {name: value.half() if value.ndim > 1 else value for name, value in found.read_weights().items()}
+    checkpoint.write(out, config, weights, card)
 
 
 def check_same_ids(model: MeshGPT, other: object) -> None:
