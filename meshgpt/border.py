@@ -112,4 +112,4 @@ class RunningBorder:
         for row, spelled in zip(rows, ids, strict=True):
             places, count = self.tokenizer.places_of(spelled[None])
             if count:
-                step(self.walks[row], log, places[0])
+                step(self.walks[row], log, int(places[0]))

@@ -17,6 +17,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(cache=True)(inspect.unwrap(function))
 
 
+def compiled_for(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As machine code for these types alone, into which others are turned: what is called in many ways is compiled once."""
+    return lambda function: njit(signature, cache=True)(inspect.unwrap(function))
+
+
 def compiled_loosely(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same, with sums in the order that is fastest."""
     return njit(cache=True, fastmath=True)(inspect.unwrap(function))

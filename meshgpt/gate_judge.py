@@ -146,7 +146,7 @@ class GateJudge:
 
         stage, corners = self.stage, self._corners()
         (place,), _ = self.tokenizer.places_of(ids[None])
-        step(self.walk, new_log(2), place)
+        step(self.walk, new_log(2), int(place))
         if place < 0:
             return
         if stage == 1:

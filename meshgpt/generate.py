@@ -74,7 +74,7 @@ def pick(
     nothing but its own numbers."""
     from meshgpt.pick_kernels import picked
 
-    asked = (part.numpy() for part in (logits.float(), legal, which, uniform.double()))
+    asked = (part.numpy() for part in (logits.float(), legal.contiguous(), which, uniform.double()))
     return torch.from_numpy(picked(*asked, float(sampling.temperature), sampling.top_k, float(sampling.top_p)))
 
 

@@ -140,7 +140,7 @@ class GateGrammar:
         walk = state.walk.copy()
         if walk[FACES] == walk[CAPACITY]:
             walk = walk_along(np.array(state.steps, dtype=np.int32), self.bins, 2 * state.faces)[0]
-        step(walk, new_log(2), place)
+        step(walk, new_log(2), int(place))
         return GateState(walk, (*state.steps, place), (), Steering(), {})
 
     def steered(self, state: GateState, steering: Steering) -> GateState:

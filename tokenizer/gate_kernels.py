@@ -35,7 +35,7 @@ from .walk_machine import (
 )
 
 # Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
-COMPILED_WITH = "68f3c8ad7d53892f"
+COMPILED_WITH = "537803de3be2b0a6"
 SKIPPED = -1
 
 
@@ -88,18 +88,18 @@ def steps_of(faces, bins):
         done[face] = True
         for turn in range(vertices):
             steps[count] = faces[face, (half % 3 + 2 + turn) % 3]
-            wrong = step(walk, log, steps[count])
+            wrong = step(walk, log, np.int64(steps[count]))
             if wrong != FINE:
                 return steps[:count], wrong, face
             count += 1
 
 
 @compiled
-def walk_along(steps, bins, capacity=0):
+def walk_along(steps, bins, capacity):
     """The walk after the steps, with room for so many faces in all; and what is wrong with which of the steps, or FINE."""
     walk, log = beginning(bins, max(capacity, len(steps) + 1)), new_log(2)
     for at in range(len(steps)):
-        wrong = step(walk, log, steps[at])
+        wrong = step(walk, log, np.int64(steps[at]))
         if wrong != FINE:
             return walk, wrong, at
     return walk, FINE, len(steps)
@@ -202,7 +202,7 @@ def frames_along(steps, bins, most):
     frames, found = np.empty((len(steps) + 1, 6), dtype=np.int32), np.empty((len(steps) + 1, most), dtype=np.int32)
     for at in range(len(steps)):
         frame_of(walk, frames[at], found[at])
-        step(walk, log, steps[at])
+        step(walk, log, np.int64(steps[at]))
     frame_of(walk, frames[len(steps)], found[len(steps)])
     return frames, found
 

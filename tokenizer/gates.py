@@ -92,7 +92,7 @@ class GatesTokenizer:
 
         check_width(ids, self.width, "vertices", "steps")
         steps, whole = self.places_of(ids)
-        walk, wrong, at = walk_along(steps, self.bins)
+        walk, wrong, at = walk_along(steps, self.bins, 0)
         if strict and (wrong or whole < len(ids)):
             said = WRONGS[wrong] if wrong else f"lies in none of the bins 0 .. {self.bins - 1}, and is not SKIP ({self.skip})"
             step = ", ".join(map(str, ids[at].tolist()))

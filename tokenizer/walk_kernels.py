@@ -49,7 +49,7 @@ from .walk_machine import (
 )
 
 # Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
-COMPILED_WITH = "5bf3be4c39b7031e"
+COMPILED_WITH = "c81a49e608690d2e"
 FAR = 8  # hops that are moves
 SYMBOLS = 13  # of a face, at most: a start, its three vertices by coordinates, and three gates that are skipped
 

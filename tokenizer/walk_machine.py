@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from meshgpt.compiled import compiled
+from meshgpt.compiled import compiled, compiled_for
 
 # The head. A to N are the frame: the gate A -> B, the corner opposite it, and the ends of the gates before and after it.
 BINS, GATES, FACES, STACKED, STAGE, A, B, C, P, N, SEED, LAST, GIVEN, Y, Z, GATE = range(16)
@@ -58,7 +58,7 @@ def new_log(moves):
     return np.zeros(1 + 2 * WRITES * moves, dtype=np.int32)
 
 
-@compiled
+@compiled_for("(i4[::1], i4[::1], i8, i8)")
 def put(walk, log, at, value):
     count = log[0]
     log[2 * count + 1], log[2 * count + 2] = at, walk[at]
@@ -81,7 +81,7 @@ def mixed(a, b, c):
     return np.int64((sums + np.uint64(c) * np.uint64(0x165667B19E3779F9)) >> np.uint64(24))
 
 
-@compiled
+@compiled_for("(i4[::1], i8, i8)")
 def edge_slot(walk, tail, head):
     """Where the table of directed edges holds this one, or would."""
     slot = mixed(np.int64(tail), np.int64(head), np.int64(0)) & walk[EDGE_MASK]
@@ -92,7 +92,7 @@ def edge_slot(walk, tail, head):
         slot = (slot + 1) & walk[EDGE_MASK]
 
 
-@compiled
+@compiled_for("(i4[::1], i8, i8, i8)")
 def face_slot(walk, a, b, c):
     """Where the table of faces holds the one on these vertices, or would."""
     low, high = min(a, b, c), max(a, b, c)
@@ -109,7 +109,7 @@ def face_slot(walk, a, b, c):
         slot = (slot + 1) & walk[KEY_MASK]
 
 
-@compiled
+@compiled_for("(i4[::1], i8, i8)")
 def faces_on(walk, a, b):
     """How many faces have both vertices."""
     count = 0
@@ -135,7 +135,7 @@ def placeable(walk, vertex):
     return REPEATED if walk[face_slot(walk, walk[A], walk[B], vertex)] else FINE
 
 
-@compiled
+@compiled_for("(i4[::1], i4[::1], i8, i8, i8, i8, i8)")
 def frame(walk, log, a, b, c, p, n):
     put(walk, log, A, a)
     put(walk, log, B, b)
@@ -165,7 +165,7 @@ def link(walk, log, before, after):
     put(walk, log, walk[BACK] + after, before)
 
 
-@compiled
+@compiled_for("(i4[::1], i4[::1], i8, i8, i8)")
 def add_gate(walk, log, tail, head, third):
     gate = walk[GATES]
     put(walk, log, GATES, gate + 1)
