@@ -97,8 +97,7 @@ class FaceGraph:
         outside = {side for a, b in (*old, *fresh) if (side := (b, a)) in self.sides} - old
         before = [side for side in (*old, *outside) if self.is_open(side)]
         walked = fresh | outside
-        stays = {(b, a) for a, b in outside if (b, a) in self.sides} - old
-        return before, [side for side in walked if side[::-1] not in walked and side[::-1] not in stays]
+        return before, [side for side in walked if side[::-1] not in walked]
 
     def replace(self, gone: Collection[int], new: Collection[Face]) -> list[int]:
         """The numbers of the new faces."""
