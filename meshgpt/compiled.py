@@ -30,3 +30,21 @@ def compiled_loosely(function: Callable[..., Any]) -> Callable[..., Any]:
 def compiled_in_order(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same, with sums in the order in which they are written, where a product and a sum are one operation."""
     return njit(cache=True, fastmath={"contract"})(inspect.unwrap(function))
+
+
+def before_compiling(call: Callable[[], None]) -> None:
+    """`call` is called before the next loop is compiled, once; never, where all that are needed are on disk."""
+    from numba.core import event
+
+    class First(event.Listener):
+        def on_start(self, event: Any) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                call()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    waiting = True
+    event.register("numba:compile", First())

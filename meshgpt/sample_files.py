@@ -349,6 +349,11 @@ def _progress(most: int, counting: bool) -> Iterator[Callable[[int], None]]:
         TextColumn("of at most {task.total}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not (counting and console.is_terminal)) as progress:
+    shown = counting and console.is_terminal
+    if shown:
+        from meshgpt.compiled import before_compiling
+
+        before_compiling(lambda: say("the first run on a machine compiles its loops, which takes a minute or two; later ones do not"))
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task("faces", total=most)
         yield lambda faces: progress.update(task, completed=faces)

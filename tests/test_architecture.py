@@ -31,7 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "sample": "cli",
     "cli": "*",
-    "sample_files": "cloud files generate mesh mistakes model particulars published_points sample_options sample_places shared_jobs views",
+    "sample_files": (
+        "cloud compiled files generate mesh mistakes model particulars published_points sample_options sample_places shared_jobs views"
+    ),
     "sample_options": "generate sample_places",
     "sample_places": "files mistakes",
     "shared_jobs": "",
