@@ -277,7 +277,7 @@ def time_theirs(model: Any, lengths: Sequence[int], count: int, bytes_a_second: 
             cache.update(*noise, layer)
         clock, ids = _Clock(device), torch.full((1, length), 5, device=device)
         with best_for(1):  # as torch is without us
-            model.generate(ids, past_key_values=cache, max_new_tokens=count, min_new_tokens=count, do_sample=False, streamer=clock)
+            model.generate(ids, cache=cache, max_new_tokens=count, min_new_tokens=count, do_sample=False, streamer=clock)
         times.append(statistics.median(np.diff(clock.times)[1:]))
     parameters = sum(weight.numel() for weight in model.parameters())
     bytes_read = (4 * (parameters + 2 * length * config.num_hidden_layers * config.hidden_size) for length in lengths)

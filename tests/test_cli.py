@@ -149,7 +149,7 @@ def test_processes_that_share_a_folder_write_what_one_writes(sample, box, tmp_pa
         words = ("--out", tmp_path / processes, "--no-picture", "--report", tmp_path / f"{processes}.json", "--processes", processes)
         assert sample("--cond", box.parent, *words) == 2
         said = capfd.readouterr()
-        assert said.out.count(" faces, ") == 4
+        assert said.out.count(" vertices, ") == 4
         assert said.err.count("few.npy: 10 points are too few") == 1
         assert "1 of the 5 inputs" in said.err
     assert len(names(tmp_path / "1")) == 4

@@ -59,7 +59,7 @@ def test_a_face_shares_an_edge_with_one_before_or_takes_two_steps_more(real):
 
     for corners in real[::20]:
         ids = TOKENIZER.encode(corners)
-        faces = faces_of(walk_along(TOKENIZER.places_of(ids)[0], TOKENIZER.bins)[0]).tolist()
+        faces = faces_of(walk_along(TOKENIZER.places_of(ids)[0], TOKENIZER.bins, 0)[0]).tolist()
         edges: set[frozenset[int]] = set()
         alone = 0
         for face in faces:
