@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from meshgpt.bench import Plan, measure, tables
-from meshgpt.bench_loops import Loop, Weights, Written, area, opt, torus
+from meshgpt.bench_loops import Loop, Weights, Written, area, large, opt, torus
 from meshgpt.cli import main
-from meshgpt.gate_model import GateModel
+from meshgpt.gate_model import GateModel, GateModelConfig
 from meshgpt.loading import InBfloat16, Int8Linear, in_precision
 from meshgpt.mesh import corners_of
 from meshgpt.model import MeshGPT
@@ -148,3 +148,11 @@ def test_weights_laid_for_rows_are_the_same_weights():
     laid_for_rows(linear)
     assert torch.equal(linear.weight, before) and linear.weight.stride() == (1, 40)
     torch.testing.assert_close(linear(x), said)
+
+
+def test_a_large_network_is_made_of_random_weights():
+    body = TransformerConfig(dim=64, layers=2, heads=2)
+    network = large(GateModelConfig(bins=32), body)
+    assert network.config.body == body
+    assert all(weight.device.type == "cpu" and weight.std() > 0 for weight in network.parameters())
+    assert torch.equal(network.places, GatesTokenizer(32).middles)

@@ -56,8 +56,8 @@ class GatesTokenizer:
         self.skip = max(self.sizes)
         self.vocab = self.skip + 1
         # How far an id moves a vertex, in bins: to the first corner of its block.
-        self.shifts = self._shifts()
-        self._corners = self.shifts.numpy().astype(np.int64)
+        self._corners = self._first_corners()
+        self.shifts = torch.from_numpy(self._corners).float()
 
     @property
     def middles(self) -> Float[Tensor, "blocks 3"]:
@@ -65,12 +65,12 @@ class GatesTokenizer:
         middles = self.shifts[0, : self.sizes[0]] + (bins_of_block(self.sides, 0) - 1) / 2
         return (middles + 0.5) / self.bins - 0.5
 
-    def _shifts(self) -> Float[Tensor, "spell vocab 3"]:
-        shifts = torch.zeros(LEVELS, self.vocab, 3)
+    def _first_corners(self) -> Int[np.ndarray, "spell vocab 3"]:
+        corners = np.zeros((LEVELS, self.vocab, 3), dtype=np.int64)
         for level, side in enumerate(self.sides):
-            ids = torch.arange(self.sizes[level])
-            shifts[level, ids] = torch.stack([ids % side, ids // side**2, ids // side % side], 1) * float(bins_of_block(self.sides, level))
-        return shifts
+            ids = np.arange(side**3)
+            corners[level, ids] = np.stack([ids % side, ids // side**2, ids // side % side], 1) * bins_of_block(self.sides, level)
+        return corners
 
     def encode(self, corners: Integer[np.ndarray, "f 3 3"]) -> Int[np.ndarray, "n width"]:
         """ValueError on corners out of range, and on a face that is degenerate or was there before."""
