@@ -153,14 +153,11 @@ class MeshCost:
 
     def covered(self, face: Face) -> float:
         """The share of the points where a face would be that lie on other faces; 0 where there are hardly any."""
-        from meshgpt.tidy_kernels import across_and_areas, moved_to
+        from meshgpt.tidy_kernels import across_and_areas
 
-        points, triangle = self.points, self.vertices[np.array([face])]
+        triangle = self.vertices[np.array([face])]
         across, _ = across_and_areas(triangle)
-        all_points = np.full(len(self.squared), BIN**2)
-        there, _, _ = moved_to(
-            points.places, points.normals, self.which, all_points, self._gone, triangle, across, BIN, 0.0, points.facing, points.oriented
-        )
+        there, _, _ = self._moved_to(triangle, across, np.full(len(self.squared), BIN**2), BIN, 0.0)
         return float((self.squared[there] < (0.5 * BIN) ** 2).mean()) if len(there) > 3 else 0.0
 
     def new_vertex(self, place: Float[np.ndarray, "3"]) -> int:
@@ -194,24 +191,24 @@ class MeshCost:
     def _points_of(
         self, gone: Collection[int], triangles: Float[np.ndarray, "k 3 3"], across: Float[np.ndarray, "k 3"]
     ) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"], Float[np.ndarray, "m"]]:
-        from meshgpt.tidy_kernels import moved_to
-
         if self.graph.given >= len(self._gone):
             self._gone = np.zeros(2 * self.graph.given, dtype=bool)
-        points, numbers = self.points, list(gone)
+        numbers = list(gone)
         self._gone[numbers] = True
-        found = moved_to(
-            points.places,
-            points.normals,
-            self.which,
-            self.squared,
-            self._gone,
-            triangles,
-            across,
-            FAR,
-            BIN**2,
-            points.facing,
-            points.oriented,
-        )
+        found = self._moved_to(triangles, across, self.squared, FAR, BIN**2)
         self._gone[numbers] = False
         return found
+
+    def _moved_to(
+        self,
+        triangles: Float[np.ndarray, "k 3 3"],
+        across: Float[np.ndarray, "k 3"],
+        squared: Float[np.ndarray, "n"],
+        far: float,
+        uncovered: float,
+    ) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"], Float[np.ndarray, "m"]]:
+        from meshgpt.tidy_kernels import moved_to
+
+        points = self.points
+        own = points.places, points.normals, self.which, squared, self._gone
+        return moved_to(*own, triangles, across, far, uncovered, points.facing, points.oriented)

@@ -254,11 +254,11 @@ class MeshGPT:
         oriented = cloud.normals is not None
         thin = thinned(given, KEPT_POINTS, np.random.default_rng(0))
         ours = self.published is None
-        tidy = without_floating(thin) if ours else thin
-        whole = whole_of(tidy, up) if ours and sampling.complete == "auto" else None
+        firm = without_floating(thin) if ours else thin
+        whole = whole_of(firm, up) if ours and sampling.complete == "auto" else None
         if whole is not None:
             return self._look_at_whole(thin, whole, up, sampling)
-        known = smoothed(_with_normals_if_possible(tidy)) if ours else _with_normals_if_possible(tidy)
+        known = smoothed(_with_normals_if_possible(firm)) if ours else _with_normals_if_possible(firm)
         dense = thinned(upsampled(known), KEPT_POINTS, np.random.default_rng(0)) if oriented and ours else known
         fit = self._fit(given if dense.positions is thin.positions else dense, up)
         gap = 0.0 if dense is known else spacing_of(known) / fit.scale
