@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 
 from meshgpt.compiled import compiled, compiled_loosely
 from meshgpt.gate_geometry_kernels import along_gate, nearness
-from meshgpt.step_kernels import norm, times
+from meshgpt.step_kernels import add, norm, put, times
 
 # Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
-COMPILED_WITH = "19af99de75c9b6d3"
+COMPILED_WITH = "02c4b940e209dfcd"
 
 
 @compiled
@@ -38,7 +38,10 @@ def digit(id: int, axis: int, side: int) -> int:
 @compiled
 def middle_of(start: Int[np.ndarray, "3"], block: int, bins: int) -> Float[np.ndarray, "3"]:
     """Of a block, in the cube."""
-    return ((start + (block - 1) / 2 + 0.5) / bins - 0.5).astype(np.float32)
+    middle = np.empty(3, np.float32)
+    for axis in range(3):
+        middle[axis] = (start[axis] + (block - 1) / 2 + 0.5) / bins - 0.5
+    return middle
 
 
 @compiled_loosely
@@ -61,7 +64,8 @@ def think(
                 gate = wide[row, at]
                 bent[row, at] = gate / (np.float32(1) + np.exp(-gate)) * wide[row, hidden + at]
         times(bent, downs[layer], normed)
-        x += normed
+        for row in range(n):
+            add(x[row], normed[row])
     for row in range(n):
         norm(x[row], norms[-1], x[row], epsilon)
 
@@ -232,7 +236,9 @@ def add_touching(
     few = quadric(near[:nearest_few])
     planes = np.empty((len(counts), 4, 4), np.float32)
     for one in range(len(counts)):
-        planes[one] = planes[one - 1] if one > 0 and counts[one] == counts[one - 1] else quadric(near[: counts[one]])
+        plane = planes[one - 1] if one > 0 and counts[one] == counts[one - 1] else quadric(near[: counts[one]])
+        for row in range(4):
+            put(planes[one, row], plane[row])
     for id in range(len(offsets)):
         x, y, z = offsets[id]
         apart = np.float32(np.inf)
@@ -262,7 +268,10 @@ def quadric(near: Float[np.ndarray, "m 6"]) -> Float[np.ndarray, "4 4"]:
         for row in range(4):
             for column in range(4):
                 total[row, column] += plane[row] * plane[column]
-    return total / np.float32(len(near))
+    for row in range(4):
+        for column in range(4):
+            total[row, column] /= np.float32(len(near))
+    return total
 
 
 @compiled_loosely

@@ -30,6 +30,17 @@ def normalize(x: Float[np.ndarray, "d"]) -> None:
 
 
 @compiled
+def dot(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@compiled
+def difference(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"], to: Float[np.ndarray, "3"]) -> None:
+    for axis in range(3):
+        to[axis] = a[axis] - b[axis]
+
+
+@compiled
 def cross(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"], to: Float[np.ndarray, "3"]) -> None:
     to[0] = a[1] * b[2] - a[2] * b[1]
     to[1] = a[2] * b[0] - a[0] * b[2]
@@ -84,26 +95,31 @@ def gates_of(
     guesses: Float[np.ndarray, "n 3"],
 ) -> None:
     """See `gate_geometry.gate_of`."""
-    least = np.empty(3, np.float32)
+    least, other = np.empty(3, np.float32), np.empty(3, np.float32)
     for row in range(len(corners)):
         a, b, c = corners[row, 0], corners[row, 1], corners[row, 2]
         over, first = stages[row] == 0, 0 < stages[row] <= 2
         e, o, m = axes[row, 0], axes[row, 1], axes[row, 2]
-        e[:] = b - a
+        difference(b, a, e)
         lengths[row] = np.float32(0.1) if first else max(length_of(e), np.float32(shortest))
         if first:
-            e[:] = 0
-            e[0] = 1
+            e[0], e[1], e[2] = 1, 0, 0
         normalize(e)
-        least[:] = 0
-        least[np.argmin(np.abs(e))] = 1
-        cross(e, c - a, m)
+        shortest_axis = 0
+        for axis in range(3):
+            least[axis] = 0
+            shortest_axis = axis if abs(e[axis]) < abs(e[shortest_axis]) else shortest_axis
+        least[shortest_axis] = 1
+        difference(c, a, other)
+        cross(e, other, m)
         if not over or length_of(m) < np.float32(1e-6):
             cross(e, least, m)
             if not over:
-                m[:] = least
+                m[0], m[1], m[2] = least[0], least[1], least[2]
         normalize(m)
-        m -= (m * e).sum() * e
+        along = dot(m, e)
+        for axis in range(3):
+            m[axis] -= along * e[axis]
         normalize(m)
         cross(e, m, o)
         for axis in range(3):
@@ -154,7 +170,8 @@ def frames_of(
             for way in range(3):
                 to[at] = there[corner, way] * 4
                 at += 1
-        to[at : at + kinds] = 0
+        for kind in range(kinds):
+            to[at + kind] = 0
         to[at + min(stages[row], kinds - 1)] = 1
         at += kinds
         for step in range(len(scaled) + len(fixed)):
@@ -173,39 +190,41 @@ def offers_of(
     corners: Float[np.ndarray, "n 5 3"],
     stages: Int[np.ndarray, "n"],
     candidates: Float[np.ndarray, "n k 3"],
-    middles: Float[np.ndarray, "n 3"],
-    axes: Float[np.ndarray, "n 3 3"],
-    lengths: Float[np.ndarray, "n"],
-    fields: Float[np.ndarray, "f g g g"],
-    field_of: Int[np.ndarray, "n"],
+    middles: Float[np.ndarray, "r 3"],
+    axes: Float[np.ndarray, "r 3 3"],
+    lengths: Float[np.ndarray, "r"],
+    fields: Float[np.ndarray, "r g g g"],
+    rows: Int[np.ndarray, "n"],
     near: Float[np.ndarray, "m"],
     features: Float[np.ndarray, "n k o"],
 ) -> None:
     """See `gate_decoder.offer_features`."""
     there, from_a, from_b = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(3, np.float32)
     for row in range(len(corners)):
-        a, b, e, length, field = corners[row, 0], corners[row, 1], axes[row, 0], lengths[row], fields[field_of[row]]
+        stands = rows[row]
+        a, b, e, length, field = corners[row, 0], corners[row, 1], axes[stands, 0], lengths[stands], fields[stands]
         for one in range(candidates.shape[1]):
             at, to = candidates[row, one], features[row, one]
-            along_gate(at, middles[row], axes[row], there)
-            from_a[:] = at - a
-            from_b[:] = at - b
+            along_gate(at, middles[stands], axes[stands], there)
+            difference(at, a, from_a)
+            difference(at, b, from_b)
             normalize(from_a)
             normalize(from_b)
             for way in range(3):
                 to[way] = np.tanh(there[way] / length)
                 to[3 + way] = there[way] * 4
-            far, high = length_of(there), length_of(there[1:])
+            far, high = length_of(there), np.sqrt(there[1] * there[1] + there[2] * there[2])
             to[6] = np.log(max(far, np.float32(1e-3)))
             to[7] = np.log1p(far / length)
             to[8] = np.log1p(high / length)
             to[9] = there[1] / max(high, np.float32(LEAST))
             to[10] = there[2] / max(high, np.float32(LEAST))
-            to[11] = (from_a * e).sum()
-            to[12] = -(from_b * e).sum()
-            to[13] = (from_a * from_b).sum()
+            to[11] = dot(from_a, e)
+            to[12] = -dot(from_b, e)
+            to[13] = dot(from_a, from_b)
             for which in range(2):
-                to[14 + which] = np.abs(at - corners[row, 3 + which]).max() < 1e-6
+                difference(at, corners[row, 3 + which], there)
+                to[14 + which] = max(abs(there[0]), abs(there[1]), abs(there[2])) < 1e-6
             to[16] = to[14] * to[15]
             to[17] = stages[row] == 0
             end, m = 18, len(near)

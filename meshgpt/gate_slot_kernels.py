@@ -25,10 +25,10 @@ from meshgpt.gate_decoder_kernels import (
     nearest,
     think,
 )
-from meshgpt.step_kernels import times
+from meshgpt.step_kernels import add, put, times
 
 # Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
-COMPILED_WITH = "a11892a5ae19c36a"
+COMPILED_WITH = "0400521dd702fce4"
 
 
 @compiled
@@ -41,11 +41,15 @@ def slot_logits(
     x = thought(standing, clouds, decoder, slot, rows, ids, starts)
     asked, answers = np.empty((count, slot.asks.shape[1]), np.float32), np.empty((count, size), np.float32)
     times(x, slot.asks, asked)
-    times(asked[:, : ends[0]].copy(), slot.answers, answers)
+    direct = np.empty((count, ends[0]), np.float32)
+    for row in range(count):
+        put(direct[row], asked[row])
+    times(direct, slot.answers, answers)
     logits = np.empty((count, size if begun else size + 2), np.float32)
     for row in range(count):
         at, to, to_ask = rows[row], logits[row, :size], asked[row]
-        to[:] = answers[row] + slot.bias
+        put(to, answers[row])
+        add(to, slot.bias)
         add_geometry(to, to_ask, standing, clouds, decoder, slot, at, ids[row], starts[row])
         if begun:
             near = points_around(clouds, decoder, at, ids[row], starts[row])
@@ -57,7 +61,9 @@ def slot_logits(
     if begun == 0:
         stops = np.empty((count, 2), np.float32)
         times(x, decoder.stop, stops)
-        logits[:, size:] = stops + decoder.stop_bias
+        for row in range(count):
+            for way in range(2):
+                logits[row, size + way] = stops[row, way] + decoder.stop_bias[way]
     return logits
 
 
@@ -75,19 +81,22 @@ def thought(
     count, begun = ids.shape
     x = np.empty((count, standing.base.shape[1]), np.float32)
     for row in range(count):
-        x[row] = standing.base[rows[row]] + slot.own
+        put(x[row], standing.base[rows[row]])
+        add(x[row], slot.own)
         for level in range(begun):
-            x[row] += decoder.codes[level][min(ids[row, level], decoder.sides[level] ** 3 - 1)]
+            add(x[row], decoder.codes[level][min(ids[row, level], decoder.sides[level] ** 3 - 1)])
     if begun:
         seen = np.empty((count, clouds.vectors.shape[2]), np.float32)
         for row in range(count):
-            seen[row] = clouds.vectors[rows[row], min(ids[row, 0], decoder.sides[0] ** 3 - 1)]
+            put(seen[row], clouds.vectors[rows[row], min(ids[row, 0], decoder.sides[0] ** 3 - 1)])
         gates = standing.middles, standing.axes, standing.lengths
         block = block_features(starts, decoder.blocks[begun - 1], decoder.bins, rows, *gates, clouds.fields, rows, decoder.near)
         place, around = np.empty_like(x), np.empty_like(x)
         times(seen, decoder.seen_place, place)
         times(block, decoder.seen_block, around)
-        x += place + around + decoder.seen_block_bias
+        for row in range(count):
+            for at in range(x.shape[1]):
+                x[row, at] += place[row, at] + around[row, at] + decoder.seen_block_bias[at]
     think(x, decoder.norms, decoder.ups, decoder.downs, decoder.epsilon)
     return x
 

@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 
 from meshgpt.compiled import compiled
 from meshgpt.gate_geometry_kernels import frames_of, gates_of, offers_of
-from meshgpt.step_kernels import times
+from meshgpt.step_kernels import add, put, times
 
 # Of the files whose loops are compiled into these: numba's cache is renewed when this file changes, and only then. A test compares.
-COMPILED_WITH = "19af99de75c9b6d3"
+COMPILED_WITH = "02c4b940e209dfcd"
 
 
 @compiled
@@ -26,7 +26,7 @@ def enter(
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n k"]]:
     """The vertex of each row and the gate that comes next as one vector, and the features of the gate; the gate is where it stands."""
     count = len(rows)
-    corners, stages = corners_of(frames, decoder.bins), frames[:, 5].astype(np.int64)
+    corners, stages = corners_of(frames, decoder.bins), stages_of(frames)
     middles, axes = np.empty((count, 3), np.float32), np.empty((count, 3, 3), np.float32)
     lengths, guesses = np.empty(count, np.float32), np.empty((count, 3), np.float32)
     gates_of(corners, stages, reader.shortest, middles, axes, lengths, guesses)
@@ -38,8 +38,10 @@ def enter(
     add_vertices(x, clouds, reader, rows, ids)
     for row in range(count):
         at = rows[row]
-        standing.middles[at], standing.axes[at], standing.lengths[at] = middles[row], axes[row], lengths[row]
+        standing.lengths[at] = lengths[row]
+        put(standing.middles[at], middles[row])
         for axis in range(3):
+            put(standing.axes[at, axis], axes[row, axis])
             standing.guess[at, axis] = in_bins(guesses[row, axis], decoder.bins)
     return x, features
 
@@ -51,6 +53,14 @@ def corners_of(frames: Int[np.ndarray, "n 6"], bins: int) -> Float[np.ndarray, "
         for corner in range(5):
             spread(frames[row, corner], bins, corners[row, corner])
     return corners
+
+
+@compiled
+def stages_of(frames: Int[np.ndarray, "n 6"]) -> Int[np.ndarray, "n"]:
+    stages = np.empty(len(frames), np.int64)
+    for row in range(len(frames)):
+        stages[row] = frames[row, 5]
+    return stages
 
 
 @compiled
@@ -72,11 +82,13 @@ def embedded(embed: Any, features: Float[np.ndarray, "n k"]) -> Float[np.ndarray
     """See `gate_decoder.GateEmbedding`."""
     inside = np.empty((len(features), embed.enter.shape[1]), np.float32)
     times(features, embed.enter, inside)
-    inside += embed.enter_bias
+    for row in range(len(inside)):
+        add(inside[row], embed.enter_bias)
     bend(inside)
     vectors = np.empty((len(features), embed.leave.shape[1]), np.float32)
     times(inside, embed.leave, vectors)
-    vectors += embed.leave_bias
+    for row in range(len(vectors)):
+        add(vectors[row], embed.leave_bias)
     return vectors
 
 
@@ -94,15 +106,15 @@ def add_vertices(x: Float[np.ndarray, "n d"], clouds: Any, reader: Any, rows: In
     count = len(rows)
     seen, around = np.empty((count, clouds.vectors.shape[2]), np.float32), np.empty_like(x)
     for row in range(count):
-        seen[row] = clouds.vectors[rows[row], min(ids[row, 0], clouds.vectors.shape[1] - 1)]
+        put(seen[row], clouds.vectors[rows[row], min(ids[row, 0], clouds.vectors.shape[1] - 1)])
     times(seen, reader.place, around)
     for row in range(count):
         if ids[row, 0] == reader.skip:
-            x[row] += reader.skipped
+            add(x[row], reader.skipped)
             continue
         for level in range(ids.shape[1]):
-            around[row] += reader.codes[level][min(ids[row, level], len(reader.codes[level]) - 1)]
-        x[row] += around[row]
+            add(around[row], reader.codes[level][min(ids[row, level], len(reader.codes[level]) - 1)])
+        add(x[row], around[row])
 
 
 @compiled
@@ -119,19 +131,24 @@ def leave(
 ) -> None:
     """What the ids of the next step are written from; see `GateDecoder.stand`."""
     offers = offered(standing, clouds, reader, decoder, rows, frames, found)
-    base, most = np.empty((len(rows), reader.base.shape[1]), np.float32), np.full((len(rows), offers.shape[2]), -np.inf, np.float32)
+    base, most = np.empty((len(rows), reader.base.shape[1]), np.float32), np.empty((len(rows), offers.shape[2]), np.float32)
     times(hidden, reader.base, base)
-    base += reader.base_bias + embedded(reader.gate, features)
+    gate = embedded(reader.gate, features)
     for row in range(len(rows)):
+        for part in range(offers.shape[2]):
+            most[row, part] = -np.inf
         for one in range(found.shape[1]):
             for part in range(offers.shape[2]):
                 most[row, part] = max(most[row, part], offers[row, one, part] if found[row, one] >= 0 else np.float32(0))
     raised = np.empty_like(base)
     times(most, reader.offered, raised)
-    base += raised + reader.offered_bias
     for row in range(len(rows)):
         at = rows[row]
-        standing.base[at], standing.offers[at] = base[row], offers[row]
+        for part in range(base.shape[1]):
+            before = base[row, part] + (reader.base_bias[part] + gate[row, part])
+            standing.base[at, part] = before + (raised[row, part] + reader.offered_bias[part])
+        for one in range(found.shape[1]):
+            put(standing.offers[at, one], offers[row, one])
         put_references(standing.references[at], frames[row], decoder.bins)
         put_candidates(standing.candidates[at], standing.there[at], found[row], decoder)
 
@@ -153,12 +170,12 @@ def offered(
         for one in range(candidates):
             spread(max(found[row, one], 0), decoder.bins, positions[row, one])
     features = np.empty((count, candidates, reader.offer.shape[0]), np.float32)
-    gates = standing.middles[rows], standing.axes[rows], standing.lengths[rows]
-    stages = frames[:, 5].astype(np.int64)
-    offers_of(corners_of(frames, decoder.bins), stages, positions, *gates, clouds.fields, rows, decoder.near, features)
+    gates = standing.middles, standing.axes, standing.lengths
+    offers_of(corners_of(frames, decoder.bins), stages_of(frames), positions, *gates, clouds.fields, rows, decoder.near, features)
     offers = np.empty((count * candidates, reader.offer.shape[1]), np.float32)
     times(features.reshape(count * candidates, -1), reader.offer, offers)
-    offers += reader.offer_bias
+    for one in range(len(offers)):
+        add(offers[one], reader.offer_bias)
     bend(offers)
     return offers.reshape(count, candidates, -1)
 

@@ -10,6 +10,7 @@ It knows names of files and words for users. It does not know how a mesh comes a
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from meshgpt.cloud import Cloud
+from meshgpt.compile_ahead import compiling_ahead
 from meshgpt.files import MESH_ENDINGS, read_mesh, read_points
 from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.mistakes import say, sentence
@@ -55,8 +57,9 @@ def run(options: SampleOptions) -> None:
 def _run_file(options: SampleOptions, records: list[Particulars]) -> None:
     given = _read(options.cond, options)  # first: a bad input is found out at once, a model takes seconds
     job = job_of_file(options)
-    desk = _Desk(_load(options), options, records)
-    desk.one(job, _shown(desk.model, given, options))
+    with compiling_ahead(_say_that_it_compiles, beside=options.model is None):
+        desk = _Desk(_load(options), options, records)
+        desk.one(job, _shown(desk.model, given, options))
 
 
 def _run_folder(options: SampleOptions, records: list[Particulars]) -> None:
@@ -65,7 +68,8 @@ def _run_folder(options: SampleOptions, records: list[Particulars]) -> None:
     rows = rows_at_once(len(jobs) * options.samples * options.best_of, count)
     shares: list[_Share] = []
     try:
-        with helped(partial(_share, options, rows), jobs, count - 1, shares) as left:
+        compiling = compiling_ahead(_say_that_it_compiles, beside=count == 1 and options.model is None)
+        with compiling, helped(partial(_share, options, rows), jobs, count - 1, shares) as left:
             bad = _Desk(_load(options), options, records).many(left, rows)
     finally:
         records.extend(itertools.chain(*(share.records for share in shares)))
@@ -335,6 +339,11 @@ def _notes_said() -> Iterator[None]:
         say(text)
 
 
+def _say_that_it_compiles() -> None:
+    if sys.stderr.isatty():
+        say("the first run on a machine compiles its loops, which takes about a minute; later ones do not")
+
+
 @contextmanager
 def _progress(most: int, counting: bool) -> Iterator[Callable[[int], None]]:
     """A line that counts faces where there is a terminal (one for all processes); it goes when the mesh is there."""
@@ -350,10 +359,6 @@ def _progress(most: int, counting: bool) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
     )
     shown = counting and console.is_terminal
-    if shown:
-        from meshgpt.compiled import before_compiling
-
-        before_compiling(lambda: say("the first run on a machine compiles its loops, which takes a minute or two; later ones do not"))
     with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task("faces", total=most)
         yield lambda faces: progress.update(task, completed=faces)

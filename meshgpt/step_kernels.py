@@ -52,11 +52,11 @@ def read_position(
             key = keys[at, head, end]
             norm(projected[row, d + head * width : d + (head + 1) * width], key_norm, key, epsilon)
             turn(key, turns[row])
-            values[at, head, end] = projected[row, 2 * d + head * width : 2 * d + (head + 1) * width]
+            put(values[at, head, end], projected[row, 2 * d + head * width : 2 * d + (head + 1) * width])
             attend(query, keys[at, head, : end + 1], values[at, head, : end + 1], mixed[row, head * width : (head + 1) * width])
     times(mixed, out, normed)
-    x += normed
     for row in range(n):
+        add(x[row], normed[row])
         norm(x[row], mlp_norm, normed[row], epsilon)
     wide, bent = np.empty((n, 2 * hidden), x.dtype), np.empty((n, hidden), x.dtype)
     times(normed, up, wide)
@@ -65,7 +65,22 @@ def read_position(
             gate = wide[row, at]
             bent[row, at] = gate / (np.float32(1) + np.exp(-gate)) * wide[row, hidden + at]
     times(bent, down, normed)
-    x += normed
+    for row in range(n):
+        add(x[row], normed[row])
+
+
+@compiled
+def put(to: Float[np.ndarray, "d"], vector: Float[np.ndarray, "d"]) -> None:
+    """What `to[:] = vector` does, which takes numba a second to compile wherever it stands."""
+    for at in range(len(to)):
+        to[at] = vector[at]
+
+
+@compiled
+def add(to: Float[np.ndarray, "d"], vector: Float[np.ndarray, "d"]) -> None:
+    """What `to += vector` does, compiled once."""
+    for at in range(len(to)):
+        to[at] += vector[at]
 
 
 @compiled
@@ -107,7 +122,8 @@ def attend(
     for at in range(count):
         shares[at] = np.exp(shares[at] - most)
         total += shares[at]
-    mixed[:] = 0
+    for part in range(width):
+        mixed[part] = 0
     for at in range(count):
         share = shares[at] / total
         for part in range(width):
@@ -120,7 +136,9 @@ def times(x: Float[np.ndarray, "n i"], weights: Float[np.ndarray, "i o"], produc
     inputs, however many rows there are."""
     n, outputs = len(x), weights.shape[1]
     together = n - n % 4
-    product[:] = 0
+    for row in range(n):
+        for at in range(outputs):
+            product[row, at] = 0
     for begin in range(0, outputs if together else 0, TILE):
         end = min(begin + TILE, outputs)
         for row in range(0, together, 4):

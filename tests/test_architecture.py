@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "sample": "cli",
     "cli": "*",
     "sample_files": (
-        "cloud compiled files generate mesh mistakes model particulars published_points sample_options sample_places shared_jobs views"
+        "cloud compile_ahead files generate mesh mistakes model particulars published_points sample_options sample_places shared_jobs views"
     ),
+    "compile_ahead": "cloud compiled mesh model shared_jobs tidy",
     "sample_options": "generate sample_places",
     "sample_places": "files mistakes",
     "shared_jobs": "",
