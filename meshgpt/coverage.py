@@ -60,6 +60,7 @@ class Coverage:
         self.around = self._neighbours()
         self.grain = float(np.median(self._off_plane(self.points[:, None], self.around[:, -3:])))
         self.bare = self.open = np.ones(len(cloud), dtype=bool)
+        self.passed = np.zeros(len(cloud), dtype=bool)
         self._directions = self.points if self.normals is None else self.normals
         self._bare_points = self._those(self.bare)
         self.floor, self.lost = -np.inf, 0.0
@@ -99,9 +100,29 @@ class Coverage:
         return self.points[self.open & (heights >= self.floor - TOLERANCE) & (heights <= top)]
 
     def widely_open_points(self) -> Float[np.ndarray, "m 3"]:
-        """Open points with open ones all around, or all open points, where there are none: slits are left for later."""
+        """Open points with open ones all around, or all open points, where there are none: slits are left for later. Of several
+        pieces of the surface that are open, the largest."""
         wide = self.open & self.open[self.around].all(1)
-        return self.points[wide if wide.any() else self.open]
+        which = np.flatnonzero(wide if wide.any() else self.open)
+        return self.points[self._largest_piece(which)]
+
+    def _largest_piece(self, which: Int[np.ndarray, "m"]) -> Int[np.ndarray, "k"]:
+        """Those of some points that most others are neighbours of, one after another."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        number = np.full(len(self.points), -1)
+        number[which] = np.arange(len(which))
+        ends = number[self.around[which]]
+        row, column = np.nonzero(ends >= 0)
+        pairs = coo_matrix((np.ones(len(row), dtype=bool), (row, ends[row, column])), shape=(len(which), len(which)))
+        piece = connected_components(pairs, directed=False)[1]
+        return which[piece == np.bincount(piece).argmax()] if len(which) else which
+
+    def pass_over(self, position: Float[np.ndarray, "3"]) -> None:
+        """What lies around a position is open no longer, whether or not a face covers it: none could be found that does."""
+        self.passed[self.tree.query_ball_point(position, self.near + 2 * TOLERANCE)] = True
+        self.open = self.open & ~self.passed
 
     def near_open(self, positions: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, "k"]:
         """Whether positions are on the surface, and something is open around them."""
@@ -123,7 +144,7 @@ class Coverage:
 
         which, points, directions = self._bare_points
         self.bare[which[beneath(triangle, _unit_normals(triangle[None])[0], points, directions, *self._margins)]] = False
-        self.open = opened(self.bare, self.around, OPEN / AROUND)
+        self.open = opened(self.bare, self.around, OPEN / AROUND) & ~self.passed
         self._bare_points = self._those(self.bare)
         self.faces.add(triangle)
         if self.bottom_up:

@@ -32,9 +32,9 @@ WRONG, MISSED = 0.35, 2.5
 # As little may be wrong that no more ways are asked for.
 FINE, PRECISE = 0.1, 0.8
 ROUNDS = 3
-# The mesh is whole when as little of the cloud is open; so many faces of their own in a row may cover less than that share of it,
-# and more of them, where more than so much is open.
-REST, CRUMB, IDLE, MUCH = 0.01, 0.001, 6, 0.05
+# The mesh is whole when as little of the cloud is open, and may end when little more is; so many faces of their own in a row may cover
+# less than that share of it, and more of them, where more than so much is open.
+REST, ENOUGH, CRUMB, IDLE, MUCH = 0.01, 0.03, 0.001, 6, 0.05
 # So many faces are left at least, as far as gains are measured by them.
 LAST = 40
 
@@ -50,7 +50,8 @@ class GateJudge:
         # What was weighed in this step, by place.
         self.weighed: dict[int, tuple[float, ...]] = {}
         self.rounds = self.idle = 0
-        self.begun = 1.0
+        # What was open when the last face of its own was begun, and where that was.
+        self.begun, self.seed = 1.0, np.zeros(3)
 
     @property
     def stage(self) -> int:
@@ -69,6 +70,10 @@ class GateJudge:
     @property
     def whole(self) -> bool:
         return self.stage == 1 and (self.coverage.rest <= REST or self.idle >= IDLE * max(1.0, self.coverage.rest / MUCH))
+
+    @property
+    def unfinished(self) -> bool:
+        return self.stage == 1 and self.coverage.rest > ENOUGH and not self.whole
 
     def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         return np.ones(len(ids), dtype=bool)
@@ -96,7 +101,7 @@ class GateJudge:
         places = self._places(ids)
         if self.stage == 1:
             good = self.coverage.near_open(self._in_cube(places)) & ~ended
-            return np.zeros(len(ids)), good, good | ended & (self.coverage.rest <= 3 * REST)
+            return np.zeros(len(ids)), good, good | ended & (self.coverage.rest <= ENOUGH)
         if self.stage == 2:
             at = self._in_cube(places)
             good = self.coverage.edges_off(np.stack([np.broadcast_to(self._corners()[0], at.shape), at], 1)) < WRONG
@@ -150,8 +155,11 @@ class GateJudge:
         if place < 0:
             return
         if stage == 1:
-            self.idle = self.idle + 1 if self.begun - self.coverage.rest < CRUMB else 0
-            self.begun = self.coverage.rest
+            idle = self.begun < 1 and self.begun - self.coverage.rest < CRUMB
+            if idle:
+                self.coverage.pass_over(self.seed)
+            self.idle = self.idle + 1 if idle else 0
+            self.begun, self.seed = self.coverage.rest, self._in_cube(np.array([place]))[0]
         if stage in (0, 3):
             a, b = corners
             self.left -= 1

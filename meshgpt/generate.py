@@ -140,6 +140,11 @@ class Judge(Protocol):
         """Whether nothing is missing any more."""
         ...
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether so much is missing that the mesh may not end, as long as anything else may come."""
+        ...
+
     def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """Which of several ways are worth going on with, where `s` ids of the step are there: those of one whole vertex or more."""
         ...
@@ -297,11 +302,19 @@ class _Row:
         return way
 
     def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
-        """What the grammar allows; END only when there are enough faces, or when nothing else goes on."""
+        """What the grammar allows; END only when there are enough faces and the judge misses little, or when nothing else goes on."""
         legal = self.grammar.legal(state)
-        if legal[-1] and legal[:-1].any() and self._fewer(state, self.sampling.min_faces):
+        if (
+            legal[-1]
+            and legal[:-1].any()
+            and (self._fewer(state, self.sampling.min_faces) or (self.judge is not None and self.judge.unfinished))
+        ):
             legal[-1] = False
         return legal
+
+    @property
+    def _unfinished(self) -> bool:
+        return self.judge is not None and self.judge.unfinished
 
     def _verdict(self) -> Verdict:
         ended = np.array([way.ended for way in self.ways])

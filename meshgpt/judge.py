@@ -78,6 +78,10 @@ class CloudJudge:
     def whole(self) -> bool:
         return self.coverage.rest <= REST
 
+    @property
+    def unfinished(self) -> bool:
+        return False
+
     def promising(self, ids: Int[np.ndarray, "k s"], ended: Bool[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
         """A face begins where something is bare, and its edges lie on the surface; the mesh ends where little is bare."""
         corners = self.corners(ids)

@@ -118,3 +118,20 @@ def test_a_face_without_area_gains_nothing(coverage):
 @pytest.mark.parametrize("points", [1, 2, 5])
 def test_few_points_do(points):
     assert Coverage(cloud_of(strip())[:points]).weigh(strip(1)).gain.shape == (2,)
+
+
+def test_the_largest_open_piece_comes_first_and_what_is_passed_over_is_open_no_longer():
+    left, right = strip() * [0.4, 1, 1] - [0.3, 0, 0], strip() * [0.2, 1, 1] + [0.3, 0, 0]
+    coverage = Coverage(cloud_of(np.concatenate([left, right])), bottom_up=False)
+    assert (coverage.widely_open_points()[:, 0] < 0).all()
+    for triangle in left:
+        coverage.take(triangle)
+    there = coverage.widely_open_points()
+    assert len(there) and (there[:, 0] > 0).all()
+    before, at = coverage.rest, there.mean(0)
+    coverage.pass_over(at)
+    left_over = coverage.widely_open_points()
+    assert coverage.rest < before and np.linalg.norm(left_over - at, axis=1).min() > 2 * BIN
+    for triangle in right[:4]:
+        coverage.take(triangle)
+    assert not coverage.near_open(at[None]).any()

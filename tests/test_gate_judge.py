@@ -85,6 +85,34 @@ def test_a_mesh_does_not_end_while_much_is_open(judge):
     assert ask(judge, SKIP, STEPS[0], ended=(0,))[:2] == ("take", 1)
 
 
+def test_a_mesh_is_unfinished_while_much_is_open_and_no_longer_when_it_is_whole(judge):
+    assert judge.unfinished
+    for step in STEPS:
+        ask(judge, step)
+    while judge.stage == 0:
+        insist(judge, SKIP)
+    assert judge.whole and not judge.unfinished
+
+
+def test_where_a_face_of_its_own_brought_nothing_none_begins_again(judge):
+    def begin(x: int, y: int) -> np.ndarray:
+        """A face of next to no area, and nothing over its gates; where it was begun, in the cube."""
+        for step in (vertex(x, y, 64), vertex(x + 1, y, 64), vertex(x, y + 1, 64)):
+            insist(judge, step)
+        while judge.stage == 0:
+            insist(judge, SKIP)
+        return (np.array([x, y, 64]) + 0.5) / 128 - 0.5
+
+    def nearest_spot(at: np.ndarray) -> float:
+        return float(np.linalg.norm((judge.steering.spots + 0.5) / 128 - 0.5 - at, axis=1).min())
+
+    first = begin(40, 40)
+    covered = nearest_spot(first)
+    second = begin(80, 80)
+    assert nearest_spot(second) < 1.2 * covered
+    assert nearest_spot(first) > 1.5 * covered
+
+
 def test_faces_of_their_own_are_steered_to_what_is_open(judge):
     everywhere = judge.steering.spots
     for step in STEPS[:12]:

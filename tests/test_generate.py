@@ -313,6 +313,10 @@ class Picky:
     def whole(self) -> bool:
         return not self.left
 
+    @property
+    def unfinished(self) -> bool:
+        return False
+
     def promising(self, ids: np.ndarray, ended: np.ndarray) -> np.ndarray:
         return np.ones(len(ids), dtype=bool)
 
@@ -379,3 +383,20 @@ def test_a_judge_may_end_a_mesh_without_a_face(tiny_steps, surface):
 
     rows = judged(tiny_steps(8), surface(1), FaceGrammar(8, 3), [0, 1], Sampling(tries=2), [Refusing(9), Picky(2)])
     assert [len(ids) for ids in rows] == [0, 2]
+
+
+def test_a_row_goes_on_while_its_judge_misses_much(tiny_steps, surface):
+    """END is likeliest by far, and is not proposed until the judge lets it come."""
+
+    class Missing(Picky):
+        unfinished = property(lambda self: self.left > 4)
+
+        def judge(self, ids: np.ndarray, ended: np.ndarray, uniform: float) -> Verdict:
+            assert not (ended.any() and self.unfinished)
+            self.left -= 1
+            return Verdict("end") if ended[0] else Verdict("take")
+
+    network = tiny_steps(8)
+    end_bias(network, 1e4)
+    rows = judged(network, surface(1), FaceGrammar(8, 3), [0, 1], Sampling(tries=2), [Missing(9), Missing(6)])
+    assert [len(ids) for ids in rows] == [5, 2]
