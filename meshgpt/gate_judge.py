@@ -51,7 +51,8 @@ class GateJudge:
         self.weighed: dict[int, tuple[float, ...]] = {}
         self.rounds = self.idle = 0
         # What was open when the last face of its own was begun, and where that was.
-        self.begun, self.seed = 1.0, np.zeros(3)
+        self.begun: float = 1.0
+        self.seed: Float[np.ndarray, "3"] | None = None
 
     @property
     def stage(self) -> int:
@@ -155,10 +156,10 @@ class GateJudge:
         if place < 0:
             return
         if stage == 1:
-            idle = self.begun < 1 and self.begun - self.coverage.rest < CRUMB
+            idle = self.seed is not None and self.begun - self.coverage.rest < CRUMB
+            self.idle = self.idle + 1 if idle else 0
             if idle:
                 self.coverage.pass_over(self.seed)
-            self.idle = self.idle + 1 if idle else 0
             self.begun, self.seed = self.coverage.rest, self._in_cube(np.array([place]))[0]
         if stage in (0, 3):
             a, b = corners
