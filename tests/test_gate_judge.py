@@ -108,9 +108,10 @@ def test_where_a_face_of_its_own_brought_nothing_none_begins_again(judge):
 
     first = begin(40, 40)
     covered = nearest_spot(first)
+    begin(40, 40)  # lies on the one before
+    assert nearest_spot(first) == covered
     second = begin(80, 80)
-    assert nearest_spot(second) < 1.2 * covered
-    assert nearest_spot(first) > 1.5 * covered
+    assert nearest_spot(first) > 1.5 * covered > 1.2 * nearest_spot(second)
 
 
 def test_faces_of_their_own_are_steered_to_what_is_open(judge):
