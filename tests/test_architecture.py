@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "evaluation": "",
     "tables": "evaluation",
     "contact_sheet": "cloud markup mesh evaluation views",
+    "result_picture": "contact_sheet evaluation files mesh views",
     "report": "contact_sheet files markup plots evaluation",
     "metrics": "mesh topology",
     "topology": "mesh",
@@ -208,8 +209,8 @@ MAY_IMPORT = {
     "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",
     "train.methods": "baselines cloud dense files gallery generate mesh model scans train.sources",
     "train.evaluate": (
-        "baselines cloud evaluation files gallery generate loading mesh model protocols report scans scores shape_sets tables "
-        "train.methods train.sources"
+        "baselines cloud evaluation files gallery generate loading mesh model protocols report result_picture scans scores shape_sets "
+        "tables train.methods train.sources"
     ),
 }
 

@@ -6,6 +6,7 @@ out/meshes/METHOD/ID.ply    what came out, kept
 out/rows/METHOD/ID.json     its scores; a run that was stopped goes on behind the last one
 out/metrics.json            protocol, definitions, summaries and rows (meshgpt/evaluation.py)
 out/report.html             the same to look at, with pictures, in one file
+out/results.png             eight results of the first method, from the nearest to the farthest, beside the artists' meshes
 
 With other --conditions than clean (meshgpt/scans.py) a method counts once for each: METHOD, METHOD-noise, ...
 """
@@ -30,7 +31,7 @@ import torch
 
 from meshgpt.baselines import BASELINES
 from meshgpt.cloud import Cloud
-from meshgpt.evaluation import Evaluation, Row
+from meshgpt.evaluation import Evaluation, Row, mesh_metrics, worst_first
 from meshgpt.files import read_mesh, whole_file
 from meshgpt.gallery import Gallery
 from meshgpt.generate import Sampling
@@ -39,6 +40,7 @@ from meshgpt.mesh import Mesh
 from meshgpt.model import MeshGPT
 from meshgpt.protocols import METRICS
 from meshgpt.report import write_report
+from meshgpt.result_picture import save_result_picture
 from meshgpt.scans import CLEAN, CONDITIONS
 from meshgpt.scores import PAIR_METRICS, Scored, problem, scores, summarise
 from meshgpt.shape_sets import set_scores
@@ -86,7 +88,7 @@ class EvaluateOptions:
 
 
 def run(options: EvaluateOptions) -> Evaluation:
-    """Measure what is not measured yet, write metrics.json and report.html, print the table. ValueError where options do not fit."""
+    """Measure what is not measured yet, write metrics.json and what shows it, print the table. ValueError where options do not fit."""
     _check(options)
     out, meshes = Path(options.out), _meshes(options)
     _claim(out, options)
@@ -97,11 +99,17 @@ def run(options: EvaluateOptions) -> Evaluation:
     evaluation = _evaluation(options, meshes)
     with whole_file(out / "metrics.json") as part:
         part.write_text(json.dumps(_finite(evaluation), indent=1, allow_nan=False) + "\n")
-    write_report(_finite(evaluation), Kept(out, meshes, options), out / "report.html", pictures=options.pictures)
-    wide_console().print(table(_finite(evaluation)))
+    _show(_finite(evaluation), Kept(out, meshes, options), options)
     for line in (*_ratio_lines(options, evaluation), *_unmatched_lines(options, meshes)):
         print(line)
     return evaluation
+
+
+def _show(evaluation: Evaluation, shapes: Kept, options: EvaluateOptions) -> None:
+    out, first = Path(options.out), _entries(options)[0].name
+    write_report(evaluation, shapes, out / "report.html", pictures=options.pictures)
+    save_result_picture(worst_first(evaluation, first, mesh_metrics(evaluation)[0]), first, shapes, out / "results.png")
+    wide_console().print(table(evaluation))
 
 
 class Entry(NamedTuple):
