@@ -1,6 +1,6 @@
 """A network that completes surfaces: a U-Net on a grid, from what an eye knows of a shape to the sheets of all of it.
 
-Cells are taken in eights (2 x 2 x 2), so that a fine grid costs what a coarse one does. It knows grids. It does not know points.
+Cells are taken in eights (2 x 2 x 2), so that a fine grid costs what a coarse one does. It knows sheets in cells. It does not know points.
 
 b  shapes      k  channels      d  eights of cells along an axis
 """
@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIDES, EIGHT = 6, 8
+from meshgpt.surface_grid import SIDES
+
+EIGHT = 8  # cells
 NUMBERS = 7  # of a sheet: whether it is there, its middle, its normal
 
 

@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "viewpoint": "cloud",
     "symmetry": "cloud viewpoint",
     "surface_grid": "",
-    "completion_network": "",
+    "completion_network": "surface_grid",
     "scene": "surface_grid symmetry viewpoint",
     "completion": "checkpoint cloud completion_network converted mesh scene surface_grid viewpoint",
     "gallery": "mesh",
