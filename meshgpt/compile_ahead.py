@@ -53,7 +53,7 @@ def compile_ahead() -> None:
     surface = sample_surface(mesh, POINTS, np.random.default_rng(0)).astype(np.float32)
     cloud = Cloud(surface[:, :3].astype(np.float64), surface[:, 3:].astype(np.float64))
     tidied(mesh, surface)
-    model = MeshGPT.from_pretrained()
+    model = MeshGPT.from_pretrained(device="cpu")
     seen = model.look(cloud).seen
     with torch.inference_mode():
         model.network.writing(seen, 1).take(torch.zeros(1, model.tokenizer.width, dtype=torch.long))
