@@ -3,6 +3,7 @@ edge has more than two faces; and a seed means one mesh, whoever is written besi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -268,6 +270,13 @@ def endless(tiny_gates, tmp_path) -> Path:
     return tmp_path / "endless"
 
 
+def read_to_the_end(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+
+
 @pytest.mark.parametrize("inputs", ["one", "folder", "shared"])
 def test_ctrl_c_writes_what_is_there(endless, cloud, tmp_path, inputs):
     """A process that shares the work may not have begun yet."""
@@ -286,8 +295,11 @@ def test_ctrl_c_writes_what_is_there(endless, cloud, tmp_path, inputs):
         while not re.search(r"\b[1-9]\d* faces", said):  # the line for terminals counts
             said += os.read(inside, 4096).decode(errors="replace")
         process.send_signal(signal.SIGINT)
-        printed = process.communicate(timeout=120)[0]
-    os.close(inside)
+        threading.Thread(target=read_to_the_end, args=(inside,), daemon=True).start()  # nothing waits for a terminal that is full
+        try:
+            printed = process.communicate(timeout=180)[0]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert printed.count("stopped by Ctrl-C") in {"one": [1], "folder": [2], "shared": [1, 2]}[inputs]
     records = json.loads((tmp_path / "report.json").read_text())
