@@ -55,7 +55,7 @@ def _folded(title: str, content: Markup) -> Markup:
 
 def _card(row: Row, place: int, method: str, metric: str, shapes: Shapes) -> Markup:
     reference, result = shapes.reference(row["id"]), shapes.result(method, row["id"])
-    problem = row["failed"] or _problem(result)
+    problem = row["failed"] or problem_of(result)
     seen = [reference] if problem or result is None else [reference, result]
     camera = Camera.of(np.concatenate([mesh.triangles().reshape(-1, 3) for mesh in seen]), SIZE)
     last = (
@@ -72,7 +72,7 @@ def _card(row: Row, place: int, method: str, metric: str, shapes: Shapes) -> Mar
     return element("article", _title(row, place, metric), element("div", *slots, class_="three"), *reason, class_="card")
 
 
-def _problem(result: Mesh | None) -> str:
+def problem_of(result: Mesh | None) -> str:
     """Why a result that did not fail cannot be drawn, '' when it can."""
     if result is None:
         return "the result was not kept"

@@ -304,11 +304,7 @@ class _Row:
     def legal(self, state: State) -> Bool[np.ndarray, "ids"]:
         """What the grammar allows; END only when there are enough faces and the judge misses little, or when nothing else goes on."""
         legal = self.grammar.legal(state)
-        if (
-            legal[-1]
-            and legal[:-1].any()
-            and (self._fewer(state, self.sampling.min_faces) or (self.judge is not None and self.judge.unfinished))
-        ):
+        if legal[-1] and legal[:-1].any() and (self._fewer(state, self.sampling.min_faces) or self._unfinished):
             legal[-1] = False
         return legal
 

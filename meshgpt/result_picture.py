@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from meshgpt.contact_sheet import Shapes
+from meshgpt.contact_sheet import Shapes, problem_of
 from meshgpt.evaluation import Row
 from meshgpt.files import whole_file
 from meshgpt.mesh import Mesh
@@ -27,7 +27,7 @@ def save_result_picture(rows: Sequence[Row], method: str, shapes: Shapes, path: 
     there are fewer results."""
     from PIL import Image
 
-    kept = [(row["id"], result) for row in reversed(rows) if not row["failed"] and _drawable(result := shapes.result(method, row["id"]))]
+    kept = [(row["id"], result) for row in reversed(rows) if not (row["failed"] or problem_of(result := shapes.result(method, row["id"])))]
     if len(kept) < len(PARTS):
         return
     chosen = [kept[max(round(part * len(kept)), 1) - 1] for part in PARTS]
@@ -37,10 +37,6 @@ def save_result_picture(rows: Sequence[Row], method: str, shapes: Shapes, path: 
         Image.fromarray(np.concatenate(lines, 0)).save(part, format="PNG", optimize=True)
 
 
-def _drawable(mesh: Mesh | None) -> bool:
-    return mesh is not None and len(mesh.faces) > 0 and bool(np.isfinite(mesh.vertices).all())
-
-
 def _pair(reference: Mesh, result: Mesh) -> UInt8[np.ndarray, "h w 3"]:
-    camera = Camera.of(np.concatenate([reference.vertices, result.vertices]), SIZE)
+    camera = Camera.of(np.concatenate([mesh.triangles().reshape(-1, 3) for mesh in (reference, result)]), SIZE)
     return np.concatenate([draw_mesh(mesh, camera=camera) for mesh in (reference, result)], 1)[MARGIN:-MARGIN]

@@ -358,7 +358,6 @@ def _progress(most: int, counting: bool) -> Iterator[Callable[[int], None]]:
         TextColumn("of at most {task.total}"),
         TimeElapsedColumn(),
     )
-    shown = counting and console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (counting and console.is_terminal)) as progress:
         task = progress.add_task("faces", total=most)
         yield lambda faces: progress.update(task, completed=faces)
