@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SHELL_POINTS = 16_384
 MOST_PROCESSES = 8  # unless more are asked for: each takes memory
 MOST_ROWS = 16  # meshes written at the same time
-TURNS = 4  # so often several processes take as many as they write at the same time: so they end together, though meshes differ in length
+TURNS = 8  # so often several processes take as many as they write at the same time: so they end together, though meshes differ in length
 TRIES = 5  # seeds more, when a sample has no face
 
 

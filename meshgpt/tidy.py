@@ -26,6 +26,7 @@ from meshgpt.coverage import BIN
 from meshgpt.face_graph import Face, Side, sides_of
 from meshgpt.mesh import Mesh
 from meshgpt.mesh_cost import FAR, MeshCost, Move, Points
+from meshgpt.patches import loops, patches
 from meshgpt.settle import settled
 
 # Vertices at open edges that are as near to each other may be joined, and to open edges, sewn.
@@ -175,13 +176,32 @@ def _fills(work: MeshCost) -> Iterator[bool]:
         ears = graph.ears()
         for at in np.argsort([np.linalg.norm(work.vertices[a] - work.vertices[c]) for a, _, c in ears], kind="stable"):
             a, b, c = face = ears[at]
-            if not (work.is_due(*face) and graph.is_open((b, a)) and graph.is_open((c, b)) and graph.may_replace((), [face])):
+            if not (work.is_due(*face) and graph.is_open((b, a)) and graph.is_open((c, b))):
                 continue
-            if _folded(work, face) or work.covered(face) > THERE or work.saved(Move((), [face])) <= 0:
-                continue
-            work.make(Move((), [face]))
-            again = True
-            yield True
+            made = _best_made(work, [move for move in (_filled(work, face), _bound(work, (b, a), c), _bound(work, (c, b), a)) if move])
+            again |= made
+            yield made
+
+
+def _filled(work: MeshCost, face: Face) -> Move | None:
+    if not work.graph.may_replace((), [face]) or _folded(work, face) or work.covered(face) > THERE:
+        return None
+    return Move((), [face])
+
+
+def _bound(work: MeshCost, side: Side, vertex: int) -> Move | None:
+    """The face at an open side becomes two, with the vertex, an end of the open side before or behind, between them."""
+    (a, b), number = side, work.graph.sides[side]
+    (c,) = set(work.graph.faces[number]) - {a, b}
+    move = Move([number], [(a, vertex, c), (vertex, b, c)])
+    return None if not work.graph.may_replace(move.gone, move.new) or _bent(work, move) else move
+
+
+def _patches(work: MeshCost) -> Iterator[bool]:
+    """Holes, small ones first, with new faces in the place of some beside them."""
+    for loop in sorted(loops(work.graph), key=len):
+        if all(map(work.graph.is_open, loop)) and work.is_due(*(corner for corner, _ in loop)):
+            yield _best_made(work, list(patches(work, loop)))
 
 
 def _folded(work: MeshCost, face: Face) -> bool:
@@ -263,4 +283,4 @@ def _short_ones_first(work: MeshCost, pairs: Sequence[Side]) -> list[Side]:
     return [pairs[at] for at in np.argsort(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1), kind="stable")]
 
 
-MOVES = (_joins, _slits, _sews, _fills, _turns, _splits, _drops)
+MOVES = (_joins, _slits, _sews, _fills, _patches, _turns, _splits, _drops)

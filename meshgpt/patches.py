@@ -1,0 +1,130 @@
+"""Holes in a mesh, and the best triangles to close them: along with faces at their border that are given up, where those cover each other.
+
+A polygon is cut into triangles as in Barequet & Sharir, "Filling gaps in the boundary of a polyhedron" (1995), the cheapest way by dynamic
+programming. A triangle costs what of its area lies on no point, and a little for all of its area, so that flat ones do not overlap.
+
+It knows triangles and points. It does not know which other moves there are.
+
+n  corners of a polygon
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from meshgpt.coverage import BIN
+from meshgpt.face_graph import Face, FaceGraph, Side, sides_of
+from meshgpt.mesh_cost import STRAY, MeshCost, Move
+
+# The longest hole, and the longest polygon when faces are given up around it.
+HOLE, POLYGON = 10, 14
+# What a square bin of a new triangle costs, beside what of it lies on no point.
+AREA = 1.0
+
+
+def patches(work: MeshCost, loop: Sequence[Side]) -> Iterator[Move]:
+    """Ways to close a hole: as it is, and with one face at its border, or two, or all around one of its corners given up."""
+    graph = work.graph
+    beside = list(dict.fromkeys(graph.sides[side] for side in loop))
+    around = [sorted(graph.around[corner]) for corner, _ in loop]
+    tried: set[frozenset[int]] = set()
+    for gone in itertools.chain([[]], itertools.combinations(beside, 1), itertools.combinations(beside, 2), around):
+        if frozenset(gone) in tried:
+            continue
+        tried.add(frozenset(gone))
+        polygons = polygons_without(graph, loop, gone)
+        if polygons is None:
+            continue
+        new = [triangles_of(work, polygon, gone) for polygon in polygons]
+        if all(new) and graph.may_replace(gone, faces := list(itertools.chain(*new))):
+            yield Move(list(gone), faces)
+
+
+def loops(graph: FaceGraph) -> list[list[Side]]:
+    """The shortest loop along open sides through each of them, as far as it is short."""
+    following: dict[int, list[int]] = {}
+    for a, b in graph.open_sides():
+        following.setdefault(a, []).append(b)
+    found: dict[frozenset[Side], list[Side]] = {}
+    for a, b in graph.open_sides():
+        loop = _shortest(following, b, a)
+        if loop is not None:
+            sides = [(a, b), *itertools.pairwise(loop)]
+            found.setdefault(frozenset(sides), sides)
+    return list(found.values())
+
+
+def _shortest(following: dict[int, list[int]], start: int, end: int) -> list[int] | None:
+    """Corner by corner, from the one to the other."""
+    before, front = {start: start}, [start]
+    for _ in range(HOLE - 1):
+        reached = [(a, b) for a in front for b in following.get(a, ()) if b not in before]
+        for a, b in reached:
+            before.setdefault(b, a)
+        if end in before:
+            way = [end]
+            while way[-1] != start:
+                way.append(before[way[-1]])
+            return way[::-1]
+        front = list(dict.fromkeys(b for _, b in reached))
+    return None
+
+
+def polygons_without(graph: FaceGraph, loop: Sequence[Side], gone: Collection[int]) -> list[list[int]] | None:
+    """What is open when faces beside a hole are gone, corner by corner; None where that is more than polygons."""
+    given_up = set(sides_of([graph.faces[number] for number in gone]))
+    if any(side[::-1] not in graph.sides and side not in loop for side in given_up):
+        return None
+    border = [side for side in loop if side not in given_up]
+    border += [(b, a) for a, b in given_up if (b, a) in graph.sides and (b, a) not in given_up]
+    after = dict(border)
+    if len(after) < len(border) or set(after) != set(after.values()):
+        return None
+    polygons = []
+    while after:
+        polygon = [next(iter(after))]
+        while (corner := after.pop(polygon[-1])) != polygon[0]:
+            polygon.append(corner)
+        polygons.append(polygon)
+    return polygons if all(3 <= len(polygon) <= POLYGON for polygon in polygons) else None
+
+
+def triangles_of(work: MeshCost, polygon: Sequence[int], gone: Collection[int]) -> list[Face]:
+    """The cheapest way to cut it into triangles, which walk its sides the other way round; nothing where there is none."""
+    from meshgpt.tidy_kernels import across_and_areas
+
+    count = len(polygon)
+    threes = np.array(list(itertools.combinations(range(count), 3)))
+    triangles = work.vertices[np.array(polygon)[threes[:, ::-1]]]
+    across, areas = across_and_areas(triangles)
+    prices = (STRAY * work.points.off(triangles, across, areas) + AREA * areas) / BIN**2
+    price = dict(zip(map(tuple, threes.tolist()), prices.tolist(), strict=True))
+    graph = work.graph
+
+    def is_free(i: int, k: int) -> bool:
+        """Whether no face that stays is at the line between two corners."""
+        return not any(graph.sides.get(side, -1) not in (-1, *gone) for side in ((polygon[i], polygon[k]), (polygon[k], polygon[i])))
+
+    least = {(i, i + 1): (0.0, -1) for i in range(count - 1)}
+    for length in range(2, count):
+        for i in range(count - length):
+            k = i + length
+            if length < count - 1 and not is_free(i, k):
+                least[i, k] = np.inf, -1
+                continue
+            least[i, k] = min((least[i, j][0] + least[j, k][0] + price[i, j, k], j) for j in range(i + 1, k))
+    return _cut(polygon, least) if np.isfinite(least[0, count - 1][0]) else []
+
+
+def _cut(polygon: Sequence[int], least: dict[tuple[int, int], tuple[float, int]]) -> list[Face]:
+    faces, left = [], [(0, len(polygon) - 1)]
+    while left:
+        i, k = left.pop()
+        if k - i > 1:
+            j = least[i, k][1]
+            faces.append((polygon[k], polygon[j], polygon[i]))
+            left += [(i, j), (j, k)]
+    return faces
