@@ -24,7 +24,7 @@ from meshgpt.mesh import Mesh
 # A point that is further from all faces counts no more for that. A point is near a face within this, and its usual distance to others.
 FAR, NEAR = 4 * BIN, BIN
 # What a face costs, a bin of an open edge, and a square bin of area that lies on no point.
-FACE, OPEN, STRAY = 20.0, 6.0, 16.0
+FACE, OPEN, STRAY = 20.0, 16.0, 16.0
 
 
 class Move(NamedTuple):

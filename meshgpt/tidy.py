@@ -4,7 +4,8 @@ Moves that make the mesh cheaper (`mesh_cost.py`) are made, one after another, u
 
     join    one vertex into another one, along an edge, or over a slit
     sew     an open edge to a vertex beside it, and what can be joined then
-    fill    the corner between two open edges with a face
+    fill    the corner between two open edges with a face, or split the face at one of them at the far end of the other
+    close   a hole, with faces beside it given up
     turn    the edge between two faces to the other two corners
     split   faces at a point that lies far from them
     drop    a face
@@ -24,9 +25,9 @@ from jaxtyping import Float
 from meshgpt import mesh_cost
 from meshgpt.coverage import BIN
 from meshgpt.face_graph import Face, Side, sides_of
+from meshgpt.hole_filling import fillings, open_loops
 from meshgpt.mesh import Mesh
 from meshgpt.mesh_cost import FAR, MeshCost, Move, Points
-from meshgpt.patches import loops, patches
 from meshgpt.settle import settled
 
 # Vertices at open edges that are as near to each other may be joined, and to open edges, sewn.
@@ -144,10 +145,8 @@ def _passing(work: MeshCost, vertex: int, sides: Sequence[Side]) -> list[Side]:
 def _sewn(work: MeshCost, vertex: int, side: Side) -> bool:
     """The face at the side becomes two, the vertex between them; then the ends of the side are joined to the neighbours of the vertex."""
     graph = work.graph
-    (a, b), number = side, graph.sides[side]
-    (c,) = set(graph.faces[number]) - {a, b}
-    cut = Move([number], [(a, vertex, c), (vertex, b, c)])
-    if not graph.may_replace(cut.gone, cut.new) or _bent(work, cut):
+    (a, b), cut = side, _cut(work, side, vertex)
+    if cut is None:
         return False
     gains = [work.saved(cut)]
     work.make(cut)
@@ -168,6 +167,14 @@ def _sewn(work: MeshCost, vertex: int, side: Side) -> bool:
     return False
 
 
+def _cut(work: MeshCost, side: Side, vertex: int) -> Move | None:
+    """The face at an open side becomes two, the vertex between them; None where that may not be."""
+    (a, b), number = side, work.graph.sides[side]
+    (c,) = set(work.graph.faces[number]) - {a, b}
+    move = Move([number], [(a, vertex, c), (vertex, b, c)])
+    return move if work.graph.may_replace(move.gone, move.new) and not _bent(work, move) else None
+
+
 def _fills(work: MeshCost) -> Iterator[bool]:
     """The corners between open edges, the narrow ones first, again and again."""
     graph, again = work.graph, True
@@ -178,30 +185,24 @@ def _fills(work: MeshCost) -> Iterator[bool]:
             a, b, c = face = ears[at]
             if not (work.is_due(*face) and graph.is_open((b, a)) and graph.is_open((c, b))):
                 continue
-            made = _best_made(work, [move for move in (_filled(work, face), _bound(work, (b, a), c), _bound(work, (c, b), a)) if move])
+            ways = _filled(work, face), _cut(work, (b, a), c), _cut(work, (c, b), a)
+            made = _best_made(work, [move for move in ways if move is not None])
             again |= made
             yield made
 
 
 def _filled(work: MeshCost, face: Face) -> Move | None:
+    """None where it may not be, or would lie on other faces."""
     if not work.graph.may_replace((), [face]) or _folded(work, face) or work.covered(face) > THERE:
         return None
     return Move((), [face])
 
 
-def _bound(work: MeshCost, side: Side, vertex: int) -> Move | None:
-    """The face at an open side becomes two, with the vertex, an end of the open side before or behind, between them."""
-    (a, b), number = side, work.graph.sides[side]
-    (c,) = set(work.graph.faces[number]) - {a, b}
-    move = Move([number], [(a, vertex, c), (vertex, b, c)])
-    return None if not work.graph.may_replace(move.gone, move.new) or _bent(work, move) else move
-
-
-def _patches(work: MeshCost) -> Iterator[bool]:
-    """Holes, small ones first, with new faces in the place of some beside them."""
-    for loop in sorted(loops(work.graph), key=len):
+def _closes(work: MeshCost) -> Iterator[bool]:
+    """Holes, small ones first."""
+    for loop in sorted(open_loops(work.graph), key=len):
         if all(map(work.graph.is_open, loop)) and work.is_due(*(corner for corner, _ in loop)):
-            yield _best_made(work, list(patches(work, loop)))
+            yield _best_made(work, list(fillings(work, loop)))
 
 
 def _folded(work: MeshCost, face: Face) -> bool:
@@ -283,4 +284,4 @@ def _short_ones_first(work: MeshCost, pairs: Sequence[Side]) -> list[Side]:
     return [pairs[at] for at in np.argsort(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1), kind="stable")]
 
 
-MOVES = (_joins, _slits, _sews, _fills, _patches, _turns, _splits, _drops)
+MOVES = (_joins, _slits, _sews, _fills, _closes, _turns, _splits, _drops)

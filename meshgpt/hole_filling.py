@@ -19,31 +19,32 @@ from meshgpt.coverage import BIN
 from meshgpt.face_graph import Face, FaceGraph, Side, sides_of
 from meshgpt.mesh_cost import STRAY, MeshCost, Move
 
-# The longest hole, and the longest polygon when faces are given up around it.
-HOLE, POLYGON = 10, 14
+# The longest hole, the longest one at which any two faces may be given up, and the longest polygon that is left by them.
+HOLE, SHORT, POLYGON = 24, 8, 26
 # What a square bin of a new triangle costs, beside what of it lies on no point.
 AREA = 1.0
 
 
-def patches(work: MeshCost, loop: Sequence[Side]) -> Iterator[Move]:
+def fillings(work: MeshCost, loop: Sequence[Side]) -> Iterator[Move]:
     """Ways to close a hole: as it is, and with one face at its border, or two, or all around one of its corners given up."""
-    graph = work.graph
-    beside = list(dict.fromkeys(graph.sides[side] for side in loop))
-    around = [sorted(graph.around[corner]) for corner, _ in loop]
-    tried: set[frozenset[int]] = set()
-    for gone in itertools.chain([[]], itertools.combinations(beside, 1), itertools.combinations(beside, 2), around):
-        if frozenset(gone) in tried:
-            continue
-        tried.add(frozenset(gone))
+    graph, prices = work.graph, Prices(work)
+    for gone in _to_give_up(graph, loop):
         polygons = polygons_without(graph, loop, gone)
         if polygons is None:
             continue
-        new = [triangles_of(work, polygon, gone) for polygon in polygons]
+        new = [triangles_of(graph, prices, polygon, gone) for polygon in polygons]
         if all(new) and graph.may_replace(gone, faces := list(itertools.chain(*new))):
             yield Move(list(gone), faces)
 
 
-def loops(graph: FaceGraph) -> list[list[Side]]:
+def _to_give_up(graph: FaceGraph, loop: Sequence[Side]) -> list[tuple[int, ...]]:
+    beside = list(dict.fromkeys(graph.sides[side] for side in loop))
+    pairs = itertools.combinations(beside, 2) if len(loop) <= SHORT else ()
+    around = (tuple(sorted(graph.around[corner])) for corner, _ in loop)
+    return list(dict.fromkeys([(), *((number,) for number in beside), *pairs, *around]))
+
+
+def open_loops(graph: FaceGraph) -> list[list[Side]]:
     """The shortest loop along open sides through each of them, as far as it is short."""
     following: dict[int, list[int]] = {}
     for a, b in graph.open_sides():
@@ -92,31 +93,49 @@ def polygons_without(graph: FaceGraph, loop: Sequence[Side], gone: Collection[in
     return polygons if all(3 <= len(polygon) <= POLYGON for polygon in polygons) else None
 
 
-def triangles_of(work: MeshCost, polygon: Sequence[int], gone: Collection[int]) -> list[Face]:
-    """The cheapest way to cut it into triangles, which walk its sides the other way round; nothing where there is none."""
-    from meshgpt.tidy_kernels import across_and_areas
+class Prices:
+    """What each new triangle would cost, counted once."""
 
+    def __init__(self, work: MeshCost) -> None:
+        self.work, self.known = work, {}
+
+    def of(self, faces: Sequence[Face]) -> list[float]:
+        from meshgpt.tidy_kernels import across_and_areas
+
+        faces = [_named(face) for face in faces]
+        new = [face for face in faces if face not in self.known]
+        if new:
+            triangles = self.work.vertices[np.array(new)]
+            across, areas = across_and_areas(triangles)
+            prices = (STRAY * self.work.points.off(triangles, across, areas) + AREA * areas) / BIN**2
+            self.known.update(zip(new, prices.tolist(), strict=True))
+        return [self.known[face] for face in faces]
+
+
+def triangles_of(graph: FaceGraph, prices: Prices, polygon: Sequence[int], gone: Collection[int]) -> list[Face]:
+    """The cheapest way to cut it into triangles, which walk its sides the other way round; nothing where there is none."""
     count = len(polygon)
-    threes = np.array(list(itertools.combinations(range(count), 3)))
-    triangles = work.vertices[np.array(polygon)[threes[:, ::-1]]]
-    across, areas = across_and_areas(triangles)
-    prices = (STRAY * work.points.off(triangles, across, areas) + AREA * areas) / BIN**2
-    price = dict(zip(map(tuple, threes.tolist()), prices.tolist(), strict=True))
-    graph = work.graph
 
     def is_free(i: int, k: int) -> bool:
         """Whether no face that stays is at the line between two corners."""
         return not any(graph.sides.get(side, -1) not in (-1, *gone) for side in ((polygon[i], polygon[k]), (polygon[k], polygon[i])))
 
+    free = {(i, k) for i, k in itertools.combinations(range(count), 2) if k - i in (1, count - 1) or is_free(i, k)}
+    threes = [(i, j, k) for i, j, k in itertools.combinations(range(count), 3) if {(i, j), (j, k), (i, k)} <= free]
+    price = dict(zip(threes, prices.of([(polygon[k], polygon[j], polygon[i]) for i, j, k in threes]), strict=True))
     least = {(i, i + 1): (0.0, -1) for i in range(count - 1)}
     for length in range(2, count):
         for i in range(count - length):
             k = i + length
-            if length < count - 1 and not is_free(i, k):
-                least[i, k] = np.inf, -1
-                continue
-            least[i, k] = min((least[i, j][0] + least[j, k][0] + price[i, j, k], j) for j in range(i + 1, k))
+            ways = [(least[i, j][0] + least[j, k][0] + price[i, j, k], j) for j in range(i + 1, k) if (i, j, k) in price]
+            least[i, k] = min(ways, default=(np.inf, -1))
     return _cut(polygon, least) if np.isfinite(least[0, count - 1][0]) else []
+
+
+def _named(face: Face) -> Face:
+    """It has one name, wherever it begins."""
+    a, b, c = face
+    return min(face, (b, c, a), (c, a, b))
 
 
 def _cut(polygon: Sequence[int], least: dict[tuple[int, int], tuple[float, int]]) -> list[Face]:
