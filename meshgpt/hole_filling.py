@@ -33,7 +33,11 @@ def fillings(work: MeshCost, loop: Sequence[Side]) -> Iterator[Move]:
         if polygons is None:
             continue
         new = [triangles_of(graph, prices, polygon, gone) for polygon in polygons]
-        if all(new) and graph.may_replace(gone, faces := list(itertools.chain(*new))):
+        faces = list(itertools.chain(*new))
+        if not all(new) or not graph.may_replace(gone, faces):
+            continue
+        # Where faces may face either way a sheet could be closed with its own back.
+        if work.points.oriented or not any(work.is_there(face, gone) for face in faces):
             yield Move(list(gone), faces)
 
 

@@ -22,9 +22,12 @@ from meshgpt.face_graph import Face, FaceGraph, Side
 from meshgpt.mesh import Mesh
 
 # A point that is further from all faces counts no more for that. A point is near a face within this, and its usual distance to others.
-FAR, NEAR = 4 * BIN, BIN
+FAR, NEAR, SPACINGS = 4 * BIN, BIN, 2.5
 # What a face costs, a bin of an open edge, and a square bin of area that lies on no point.
 FACE, OPEN, STRAY = 20.0, 16.0, 16.0
+
+# A face is there already if others have so much of it.
+THERE = 0.7
 
 
 class Move(NamedTuple):
@@ -61,7 +64,7 @@ class Points:
         self.places, self.normals = cloud[:, :3].astype(np.float64), cloud[:, 3:].astype(np.float64)
         self.facing, self.oriented = FACING if self.normals.any() else ANY_WAY, oriented
         spacing = float(np.median(KDTree(self.places).query(self.places, k=2)[0][:, 1]))
-        self.near = NEAR + max(2.5 * spacing, 0.75 * gap)
+        self.near = NEAR + max(SPACINGS * spacing, 0.75 * gap)
         self.cells = int(REACH / max(self.near, REACH / 100))
         x, y, z = ((self.places / REACH + 0.5) * self.cells).astype(np.int64).clip(0, self.cells - 1).T
         cell = (x * self.cells + y) * self.cells + z
@@ -151,14 +154,15 @@ class MeshCost:
         if made.place is not None:
             self.vertices[made.vertex] = made.place
 
-    def covered(self, face: Face) -> float:
-        """The share of the points where a face would be that lie on other faces; 0 where there are hardly any."""
+    def is_there(self, face: Face, gone: Collection[int] = ()) -> bool:
+        """Whether most of the points where a face would be lie on other faces, which are not `gone` then; not where hardly any are."""
         from meshgpt.tidy_kernels import across_and_areas
 
         triangle = self.vertices[np.array([face])]
         across, _ = across_and_areas(triangle)
         there, _, _ = self._moved_to(triangle, across, np.full(len(self.squared), BIN**2), BIN, 0.0)
-        return float((self.squared[there] < (0.5 * BIN) ** 2).mean()) if len(there) > 3 else 0.0
+        covered = (self.squared[there] < (0.5 * BIN) ** 2) & ~np.isin(self.which[there], list(gone))
+        return len(there) > 3 and float(covered.mean()) > THERE
 
     def new_vertex(self, place: Float[np.ndarray, "3"]) -> int:
         self.vertices = np.concatenate([self.vertices, place[None]])

@@ -36,8 +36,6 @@ SLIT = 4 * BIN
 TURNED, FOLDED = 0.2, -0.3
 # The area of a face that may turn any way, and of one that is none.
 SMALL, FLAT = 0.5 * BIN**2, 1e-9
-# A face is not filled in where so much of it is there already.
-THERE = 0.7
 # A turn has to save as much.
 LEAST = 0.5
 # How often all moves are tried, and in how many rounds vertices settle in between.
@@ -193,7 +191,7 @@ def _fills(work: MeshCost) -> Iterator[bool]:
 
 def _filled(work: MeshCost, face: Face) -> Move | None:
     """None where it may not be, or would lie on other faces."""
-    if not work.graph.may_replace((), [face]) or _folded(work, face) or work.covered(face) > THERE:
+    if not work.graph.may_replace((), [face]) or _folded(work, face) or work.is_there(face):
         return None
     return Move((), [face])
 

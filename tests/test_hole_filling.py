@@ -144,3 +144,13 @@ def test_tidying_closes_what_a_real_mesh_lost(val):
         closed += 1
         assert (Edges.of(done).uses == 1).sum() <= 3, val.ids[index]
     assert closed >= 3
+
+
+@pytest.mark.parametrize("oriented", [True, False])
+def test_a_sheet_is_not_closed_with_its_own_back(oriented):
+    """Where faces may face either way its back lies on the cloud as well."""
+    sheet = Mesh(np.array(SIDE), np.array([(0, 1, 2), (0, 2, 3)]))
+    cloud = sample_surface(sheet, 4096, np.random.default_rng(0)).astype(np.float64)
+    work = MeshCost(sheet, Points(cloud, oriented), 1, 800)
+    (loop,) = open_loops(work.graph)
+    assert all(work.saved(move) < 0 for move in fillings(work, loop))
