@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: no test may need it
 
@@ -34,6 +35,9 @@ TINY_VQVAE = VQVAEConfig(dim=32, heads=2, encoder_layers=1, decoder_layers=1, le
 # The same examples every time, and nothing left behind on the disk.
 hypothesis.settings.register_profile("hermetic", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("hermetic")
+
+# In the background of a script Ctrl-C is ignored, and by the programs that tests start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -316,6 +316,7 @@ def test_the_report_says_what_each_mesh_is(endless, cloud, tmp_path, capsys):
     np.save(tmp_path / "cloud.npy", np.concatenate([cloud.positions, cloud.normals], 1))
     words = ["--cond", tmp_path / "cloud.npy", "--model", endless, "--tries", "1", "--max-faces", "20", "--samples", "2", "--no-picture"]
     words += ["--out", tmp_path / "mesh.ply", "--report", tmp_path / "report.json", "--bounds", "none", "--device", "cpu"]
+    words += ["--tidy", "none"]  # which would close what this network writes
     assert main(["sample", *map(str, words)]) == 0
     records = json.loads((tmp_path / "report.json").read_text())
     assert [(record["seed"], Path(record["mesh"]).name) for record in records] == [(0, "mesh-0.ply"), (1, "mesh-1.ply")]
