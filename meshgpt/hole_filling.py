@@ -17,7 +17,7 @@ import numpy as np
 
 from meshgpt.coverage import BIN
 from meshgpt.face_graph import Face, FaceGraph, Side, sides_of
-from meshgpt.mesh_cost import STRAY, MeshCost, Move
+from meshgpt.mesh_cost import FLAT, STRAY, MeshCost, Move
 
 # The longest hole, the longest one at which any two faces may be given up, and the longest polygon that is left by them.
 HOLE, SHORT, POLYGON = 24, 8, 26
@@ -98,7 +98,7 @@ def polygons_without(graph: FaceGraph, loop: Sequence[Side], gone: Collection[in
 
 
 class Prices:
-    """What each new triangle would cost, counted once."""
+    """What each new triangle would cost, counted once; without end where it has no area."""
 
     def __init__(self, work: MeshCost) -> None:
         self.work, self.known = work, {}
@@ -112,7 +112,7 @@ class Prices:
             triangles = self.work.vertices[np.array(new)]
             across, areas = across_and_areas(triangles)
             prices = (STRAY * self.work.points.off(triangles, across, areas) + AREA * areas) / BIN**2
-            self.known.update(zip(new, prices.tolist(), strict=True))
+            self.known.update(zip(new, np.where(areas < FLAT, np.inf, prices).tolist(), strict=True))
         return [self.known[face] for face in faces]
 
 

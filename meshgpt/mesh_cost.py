@@ -26,6 +26,8 @@ FAR, NEAR, SPACINGS = 4 * BIN, BIN, 2.5
 # What a face costs, a bin of an open edge, and a square bin of area that lies on no point.
 FACE, OPEN, STRAY = 20.0, 16.0, 16.0
 
+# The area of a face that has none.
+FLAT = 1e-9
 # A face is there already if others have so much of it.
 THERE = 0.7
 

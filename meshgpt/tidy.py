@@ -27,15 +27,15 @@ from meshgpt.coverage import BIN
 from meshgpt.face_graph import Face, Side, sides_of
 from meshgpt.hole_filling import fillings, open_loops
 from meshgpt.mesh import Mesh
-from meshgpt.mesh_cost import FAR, MeshCost, Move, Points
+from meshgpt.mesh_cost import FAR, FLAT, MeshCost, Move, Points
 from meshgpt.settle import settled
 
 # Vertices at open edges that are as near to each other may be joined, and to open edges, sewn.
 SLIT = 4 * BIN
 # Faces must not turn further than this (the cosine) when they change, nor lie on their neighbours (the cosine between both).
 TURNED, FOLDED = 0.2, -0.3
-# The area of a face that may turn any way, and of one that is none.
-SMALL, FLAT = 0.5 * BIN**2, 1e-9
+# The area of a face that may turn any way.
+SMALL = 0.5 * BIN**2
 # A turn has to save as much.
 LEAST = 0.5
 # How often all moves are tried, and in how many rounds vertices settle in between.
@@ -204,13 +204,13 @@ def _closes(work: MeshCost) -> Iterator[bool]:
 
 
 def _folded(work: MeshCost, face: Face) -> bool:
-    """Whether the face would lie on one of its neighbours."""
+    """Whether the face would lie on one of its neighbours, or have no area."""
     from meshgpt.tidy_kernels import across_and_areas
 
     graph = work.graph
     numbers = [graph.sides[side[::-1]] for side in sides_of([face]) if side[::-1] in graph.sides]
-    across, _ = across_and_areas(work.vertices[np.array([face, *(graph.faces[number] for number in numbers)])])
-    return bool((across[1:] @ across[0] < FOLDED).any())
+    across, areas = across_and_areas(work.vertices[np.array([face, *(graph.faces[number] for number in numbers)])])
+    return areas[0] < FLAT or bool((across[1:] @ across[0] < FOLDED).any())
 
 
 def _turns(work: MeshCost) -> Iterator[bool]:

@@ -154,3 +154,18 @@ def test_a_sheet_is_not_closed_with_its_own_back(oriented):
     work = MeshCost(sheet, Points(cloud, oriented), 1, 800)
     (loop,) = open_loops(work.graph)
     assert all(work.saved(move) < 0 for move in fillings(work, loop))
+
+
+def test_no_hole_is_filled_with_a_face_that_has_no_area():
+    """Three open edges on one line."""
+    whole = mesh_of_solid(box((0.8, 0.5, 0.4)))
+    a, b, c = (len(whole.vertices) + at for at in range(3))
+    line = [(-0.4, 0.3, 0.0), (0.0, 0.3, 0.0), (0.4, 0.3, 0.0)]
+    tips = [(-0.2, 0.4, 0.0), (0.2, 0.4, 0.0), (0.0, 0.2, 0.0)]
+    faces = [*whole.faces.tolist(), (a, b, c + 1), (b, c, c + 2), (c, a, c + 3)]
+    mesh = Mesh(np.array([*whole.vertices.tolist(), *line, *tips]), np.array(faces))
+    work = cost_of(mesh, whole)
+    polygon = [a, b, c]
+    assert triangles_of(work.graph, Prices(work), polygon, ()) == []
+    done = tidied(mesh, sample_surface(whole, 4096, np.random.default_rng(0)).astype(np.float64))
+    assert (np.linalg.norm(face_normals(done.triangles()), axis=1) > 1e-12).all()
