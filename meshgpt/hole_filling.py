@@ -50,11 +50,11 @@ def _to_give_up(graph: FaceGraph, loop: Sequence[Side]) -> list[tuple[int, ...]]
 
 def open_loops(graph: FaceGraph) -> list[list[Side]]:
     """The shortest loop along open sides through each of them, as far as it is short."""
-    following: dict[int, list[int]] = {}
-    for a, b in graph.open_sides():
+    open_sides, following = graph.open_sides(), dict[int, list[int]]()
+    for a, b in open_sides:
         following.setdefault(a, []).append(b)
     found: dict[frozenset[Side], list[Side]] = {}
-    for a, b in graph.open_sides():
+    for a, b in open_sides:
         loop = _shortest(following, b, a)
         if loop is not None:
             sides = [(a, b), *itertools.pairwise(loop)]
@@ -133,7 +133,7 @@ def triangles_of(graph: FaceGraph, prices: Prices, polygon: Sequence[int], gone:
             k = i + length
             ways = [(least[i, j][0] + least[j, k][0] + price[i, j, k], j) for j in range(i + 1, k) if (i, j, k) in price]
             least[i, k] = min(ways, default=(np.inf, -1))
-    return _cut(polygon, least) if np.isfinite(least[0, count - 1][0]) else []
+    return _triangles(polygon, least) if np.isfinite(least[0, count - 1][0]) else []
 
 
 def _named(face: Face) -> Face:
@@ -142,7 +142,7 @@ def _named(face: Face) -> Face:
     return min(face, (b, c, a), (c, a, b))
 
 
-def _cut(polygon: Sequence[int], least: dict[tuple[int, int], tuple[float, int]]) -> list[Face]:
+def _triangles(polygon: Sequence[int], least: dict[tuple[int, int], tuple[float, int]]) -> list[Face]:
     faces, left = [], [(0, len(polygon) - 1)]
     while left:
         i, k = left.pop()

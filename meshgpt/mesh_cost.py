@@ -21,11 +21,11 @@ from meshgpt.coverage import ANY_WAY, BIN, FACING
 from meshgpt.face_graph import Face, FaceGraph, Side
 from meshgpt.mesh import Mesh
 
-# A point that is further from all faces counts no more for that. A point is near a face within this, and its usual distance to others.
+# A point that is further from all faces counts no more for that. A point is near a face within NEAR and so many
+# times the usual distance from one point to the next.
 FAR, NEAR, SPACINGS = 4 * BIN, BIN, 2.5
 # What a face costs, a bin of an open edge, and a square bin of area that lies on no point.
 FACE, OPEN, STRAY = 20.0, 16.0, 16.0
-
 # The area of a face that has none.
 FLAT = 1e-9
 # A face is there already if others have so much of it.
