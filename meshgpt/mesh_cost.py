@@ -15,7 +15,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from meshgpt.coverage import ANY_WAY, BIN, FACING
 from meshgpt.face_graph import Face, FaceGraph, Side
@@ -25,7 +25,12 @@ from meshgpt.mesh import Mesh
 # times the usual distance from one point to the next.
 FAR, NEAR, SPACINGS = 4 * BIN, BIN, 2.5
 # What a face costs, a bin of an open edge, and a square bin of area that lies on no point.
-FACE, OPEN, STRAY = 20.0, 16.0, 16.0
+FACE, OPEN, STRAY = 10.0, 16.0, 16.0
+# The area (square bins) of a mesh whose faces cost as much. Those of a smaller one cost less in proportion, of a larger one more, so that
+# a face has to bring all points nearer by as much; down to, and up to, these shares.
+USUAL, CHEAPEST, DEAREST = 30_000.0, 0.1, 1.5
+# How much a vertex is held where it is when it moves to where planes meet, measured by their weight.
+HELD = 0.001
 # The area of a face that has none.
 FLAT = 1e-9
 # A face is there already if others have so much of it.
@@ -101,7 +106,8 @@ class MeshCost:
         self.off = dict(enumerate(points.off(triangles, across, areas).tolist()))
         # How many square bins a point stands for, and a bin in the distance squared.
         self.share = float(areas.sum()) / len(points.places) / BIN**4
-        self._gone = np.zeros(4 * len(mesh.faces), dtype=bool)  # the last one stays false: that of points without a face
+        self.face = FACE * float(np.clip(areas.sum() / BIN**2 / USUAL, CHEAPEST, DEAREST))
+        self._marks = np.zeros(4 * len(mesh.faces), dtype=bool)  # the last one stays false: that of points without a face
         self._made: list[_Made] = []
 
     def mesh(self) -> tuple[Mesh, set[int]]:
@@ -127,7 +133,7 @@ class MeshCost:
         if kept is not None:
             self.vertices[move.vertex] = kept
         less = sum(self.off[number] for number in move.gone) - float(off.sum())
-        return nearer + OPEN / BIN * length + STRAY / BIN**2 * less + FACE * (len(move.gone) - len(move.new))
+        return nearer + OPEN / BIN * length + STRAY / BIN**2 * less + self.face * (len(move.gone) - len(move.new))
 
     def make(self, move: Move) -> None:
         kept = self._put(move)
@@ -166,6 +172,16 @@ class MeshCost:
         covered = (self.squared[there] < (0.5 * BIN) ** 2) & ~np.isin(self.which[there], list(gone))
         return len(there) > 3 and float(covered.mean()) > THERE
 
+    def meeting(self, numbers: Collection[int], place: Float[np.ndarray, "3"], reach: float) -> Float[np.ndarray, "3"] | None:
+        """Where the planes of the points on these faces meet, those around the place above all; None if that is further than `reach` from
+        it. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
+        from meshgpt.tidy_kernels import meeting
+
+        marked = self._marked(numbers)
+        found = meeting(self.points.places, self.points.normals, self.which, marked, place, reach, HELD)
+        marked[list(numbers)] = False
+        return found if ((found - place) ** 2).sum() < reach**2 else None
+
     def new_vertex(self, place: Float[np.ndarray, "3"]) -> int:
         self.vertices = np.concatenate([self.vertices, place[None]])
         return len(self.vertices) - 1
@@ -197,13 +213,17 @@ class MeshCost:
     def _points_of(
         self, gone: Collection[int], triangles: Float[np.ndarray, "k 3 3"], across: Float[np.ndarray, "k 3"]
     ) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"], Float[np.ndarray, "m"]]:
-        if self.graph.given >= len(self._gone):
-            self._gone = np.zeros(2 * self.graph.given, dtype=bool)
-        numbers = list(gone)
-        self._gone[numbers] = True
+        marked = self._marked(gone)
         found = self._moved_to(triangles, across, self.squared, FAR, BIN**2)
-        self._gone[numbers] = False
+        marked[list(gone)] = False
         return found
+
+    def _marked(self, numbers: Collection[int]) -> Bool[np.ndarray, "f"]:
+        """Which faces are among these."""
+        if self.graph.given >= len(self._marks):
+            self._marks = np.zeros(2 * self.graph.given, dtype=bool)
+        self._marks[list(numbers)] = True
+        return self._marks
 
     def _moved_to(
         self,
@@ -216,5 +236,5 @@ class MeshCost:
         from meshgpt.tidy_kernels import moved_to
 
         points = self.points
-        own = points.places, points.normals, self.which, squared, self._gone
+        own = points.places, points.normals, self.which, squared, self._marks
         return moved_to(*own, triangles, across, far, uncovered, points.facing, points.oriented)

@@ -2,12 +2,13 @@
 
 Moves that make the mesh cheaper (`mesh_cost.py`) are made, one after another, until none does; in between vertices settle on the cloud.
 
-    join    one vertex into another one, along an edge, or over a slit
+    join    one vertex into another one, along an edge, or over a slit, or both to where the planes around them meet
     sew     an open edge to a vertex beside it, and what can be joined then
     fill    the corner between two open edges with a face, or split the face at one of them at the far end of the other
     close   a hole, with faces beside it given up
     turn    the edge between two faces to the other two corners
-    split   faces at a point that lies far from them
+    split   faces at a point that lies far from them, or where the planes around it meet
+    shift   a vertex to where the planes around it meet
     drop    a face
 
 It knows triangles and points. It does not know tokens.
@@ -22,7 +23,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from meshgpt import mesh_cost
 from meshgpt.coverage import BIN
 from meshgpt.face_graph import Face, Side, sides_of
 from meshgpt.hole_filling import fillings, open_loops
@@ -32,14 +32,16 @@ from meshgpt.settle import settled
 
 # Vertices at open edges that are as near to each other may be joined, and to open edges, sewn.
 SLIT = 4 * BIN
+# How far around a vertex, and around a point at which faces are split, the planes count that may meet there.
+AROUND, AROUND_SPLIT = 4 * BIN, 8 * BIN
 # Faces must not turn further than this (the cosine) when they change, nor lie on their neighbours (the cosine between both).
 TURNED, FOLDED = 0.2, -0.3
 # The area of a face that may turn any way.
 SMALL = 0.5 * BIN**2
-# A turn has to save as much.
+# A turn or a shift has to save as much.
 LEAST = 0.5
 # How often all moves are tried, and in how many rounds vertices settle in between.
-ROUNDS, SETTLING = 4, 2
+ROUNDS, SETTLING = 6, 2
 
 
 def tidied(
@@ -91,9 +93,12 @@ def _slits(work: MeshCost) -> Iterator[bool]:
 
 
 def _joined(work: MeshCost, a: int, b: int) -> bool:
-    """Into the better one of two vertices, or into their middle, where that saves anything."""
+    """Into the better one of two vertices, or into their middle, or where the planes around them meet, where that saves anything."""
     middle = (work.vertices[a] + work.vertices[b]) / 2
-    moves = [_join(work, left, kept, place) for left, kept, place in ((a, b, None), (b, a, None), (a, b, middle))]
+    reach = float(np.linalg.norm(work.vertices[a] - work.vertices[b])) + AROUND
+    corner = work.meeting(work.graph.around[a] | work.graph.around[b], middle, reach)
+    ways = (a, b, None), (b, a, None), (a, b, middle if corner is None else corner)
+    moves = [_join(work, left, kept, place) for left, kept, place in ways]
     return _best_made(work, [move for move in moves if move is not None])
 
 
@@ -237,17 +242,20 @@ def _bent(work: MeshCost, move: Move) -> bool:
 
 
 def _splits(work: MeshCost) -> Iterator[bool]:
-    """Where the points of a face lie far from it: the face, or it and a neighbour, at the one that lies farthest."""
+    """Where the points of a face lie far from it: the face, or it and a neighbour, at the one that lies farthest, or where the planes around
+    that one meet."""
     graph = work.graph
     for number in list(graph.faces):
         if number not in graph.faces or not work.is_due(*graph.faces[number]):
             continue
         mine = np.flatnonzero((work.which == number) & (work.squared < FAR**2))
-        if not len(mine) or work.share * work.squared[mine].sum() < mesh_cost.FACE:
+        if not len(mine) or work.share * work.squared[mine].sum() < work.face:
             continue
-        vertex = work.new_vertex(work.points.places[mine[work.squared[mine].argmax()]])
+        farthest = work.points.places[mine[work.squared[mine].argmax()]]
+        corner = work.meeting([number, *graph.beyond([number])], farthest, AROUND_SPLIT)
+        vertices = [work.new_vertex(place) for place in (farthest, corner) if place is not None]
         ways = [[number], *(graph.beside(a, b) for a, b in sides_of([graph.faces[number]]))]
-        moves = [_split(work, gone, vertex) for gone in ways]
+        moves = [_split(work, gone, vertex) for vertex in vertices for gone in ways]
         yield _best_made(work, [move for move in moves if graph.may_replace(move.gone, move.new) and not _bent(work, move)])
 
 
@@ -256,6 +264,22 @@ def _split(work: MeshCost, gone: Sequence[int], vertex: int) -> Move:
     faces = [work.graph.faces[number] for number in gone]
     sides = sides_of(faces)
     return Move(gone, [(a, b, vertex) for a, b in sides if (b, a) not in sides])
+
+
+def _shifts(work: MeshCost) -> Iterator[bool]:
+    graph = work.graph
+    for vertex in sorted(graph.around):
+        if not graph.around[vertex] or not work.is_due(vertex):
+            continue
+        numbers = sorted(graph.around[vertex])
+        corner = work.meeting(numbers, work.vertices[vertex], AROUND)
+        if corner is None:
+            continue
+        faces = [graph.faces[number] for number in numbers]
+        move = Move(numbers, faces, vertex, corner)
+        if not _turned(work, faces, faces, vertex, corner) and work.saved(move) > LEAST:
+            work.make(move)
+            yield True
 
 
 def _drops(work: MeshCost) -> Iterator[bool]:
@@ -282,4 +306,4 @@ def _short_ones_first(work: MeshCost, pairs: Sequence[Side]) -> list[Side]:
     return [pairs[at] for at in np.argsort(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1), kind="stable")]
 
 
-MOVES = (_joins, _slits, _sews, _fills, _closes, _turns, _splits, _drops)
+MOVES = (_joins, _slits, _sews, _fills, _closes, _turns, _splits, _shifts, _drops)

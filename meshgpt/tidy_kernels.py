@@ -140,6 +140,35 @@ def moved_to(
 
 
 @compiled
+def meeting(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    which: Int[np.ndarray, "n"],
+    chosen: Bool[np.ndarray, "f"],
+    place: Float[np.ndarray, "3"],
+    reach: float,
+    hold: float,
+) -> Float[np.ndarray, "3"]:
+    """Where the planes of the points on the `chosen` faces meet (least squares), those within `reach` of the place above all; it is held
+    at the place by `hold` times their weight."""
+    pulls, sums, total = np.zeros((3, 3)), np.zeros(3), 0.0
+    for point in range(len(points)):
+        if not chosen[which[point]]:
+            continue
+        x, y, z = points[point, 0] - place[0], points[point, 1] - place[1], points[point, 2] - place[2]
+        weight = 1 / (1 + (x * x + y * y + z * z) / (reach * reach)) ** 2
+        along = normals[point, 0] * x + normals[point, 1] * y + normals[point, 2] * z
+        for row in range(3):
+            sums[row] += weight * along * normals[point, row]
+            for column in range(3):
+                pulls[row, column] += weight * normals[point, row] * normals[point, column]
+        total += weight
+    for axis in range(3):
+        pulls[axis, axis] += hold * total + 1e-12
+    return place + np.linalg.solve(pulls, sums)
+
+
+@compiled
 def off_cloud(
     triangles: Float[np.ndarray, "k 3 3"],
     across: Float[np.ndarray, "k 3"],
