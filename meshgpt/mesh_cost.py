@@ -173,12 +173,12 @@ class MeshCost:
         return len(there) > 3 and float(covered.mean()) > THERE
 
     def meeting(self, numbers: Collection[int], place: Float[np.ndarray, "3"], reach: float) -> Float[np.ndarray, "3"] | None:
-        """Where the planes of the points on these faces meet, those around the place above all; None if that is further than `reach` from
-        it. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
+        """Where the planes of the points on these faces meet, of those that lie within twice the `reach`; None if that is further than `reach`
+        from the place. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
         from meshgpt.tidy_kernels import meeting
 
         marked = self._marked(numbers)
-        found = meeting(self.points.places, self.points.normals, self.which, marked, place, reach, HELD)
+        found = meeting(self.points.places, self.points.normals, self.which, marked, place, 2 * reach, HELD)
         marked[list(numbers)] = False
         return found if ((found - place) ** 2).sum() < reach**2 else None
 

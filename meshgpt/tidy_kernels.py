@@ -149,14 +149,17 @@ def meeting(
     reach: float,
     hold: float,
 ) -> Float[np.ndarray, "3"]:
-    """Where the planes of the points on the `chosen` faces meet (least squares), those within `reach` of the place above all; it is held
-    at the place by `hold` times their weight."""
+    """Where the planes of the points on the `chosen` faces meet that are within `reach` of the place, the nearer ones above all (least
+    squares); it is held at the place by `hold` times their weight."""
     pulls, sums, total = np.zeros((3, 3)), np.zeros(3), 0.0
     for point in range(len(points)):
         if not chosen[which[point]]:
             continue
         x, y, z = points[point, 0] - place[0], points[point, 1] - place[1], points[point, 2] - place[2]
-        weight = 1 / (1 + (x * x + y * y + z * z) / (reach * reach)) ** 2
+        nearness = 1 - (x * x + y * y + z * z) / (reach * reach)
+        if nearness <= 0:
+            continue
+        weight = nearness * nearness
         along = normals[point, 0] * x + normals[point, 1] * y + normals[point, 2] * z
         for row in range(3):
             sums[row] += weight * along * normals[point, row]

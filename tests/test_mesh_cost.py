@@ -7,7 +7,7 @@ import pytest
 
 from meshgpt.coverage import BIN
 from meshgpt.mesh import Fit, Mesh, corners_of, mesh_of, sample_surface
-from meshgpt.mesh_cost import FACE, FAR, MeshCost, Move, Points
+from meshgpt.mesh_cost import CHEAPEST, FACE, FAR, MeshCost, Move, Points
 from meshgpt.validity import sound
 
 
@@ -62,6 +62,42 @@ def test_points_lie_no_further_from_the_mesh_than_is_kept(val, index):
     held = work.which >= 0
     assert set(work.which[held]) <= set(work.graph.faces)
     assert (work.squared[~held] == FAR**2).all()
+
+
+def boxed(scale: float = 1.0) -> tuple[Mesh, MeshCost]:
+    from trimesh.creation import box
+
+    shape = box(scale * np.array((0.9, 0.6, 0.4)))
+    mesh = Mesh(np.array(shape.vertices), np.array(shape.faces))
+    return mesh, MeshCost(mesh, Points(sample_surface(mesh, 4096, np.random.default_rng(0)), oriented=True), 1, 800)
+
+
+def test_planes_meet_in_corners_on_edges_and_where_they_are():
+    mesh, work = boxed()
+    everything, off = list(work.graph.faces), np.array([2.0, -1.0, 1.5]) * BIN
+    np.testing.assert_allclose(work.meeting(everything, mesh.vertices[0] + off, 4 * BIN), mesh.vertices[0], atol=0.35 * BIN)
+    middle = mesh.vertices[0] * (0, 1, 1)
+    np.testing.assert_allclose(work.meeting(everything, middle + off, 4 * BIN), middle + off * (1, 0, 0), atol=0.35 * BIN)
+    top = [number for number, face in work.graph.faces.items() if (mesh.vertices[list(face), 1] > 0).all()]
+    place = np.array([0.1, 0.3, 0.05])
+    np.testing.assert_allclose(work.meeting(top, place + off, 4 * BIN), place + off * (1, 0, 1), atol=0.35 * BIN)
+    assert work.meeting(top, place + 5 * off, 4 * BIN) is None
+
+
+def test_where_normals_are_not_known_no_planes_meet():
+    mesh, _ = boxed()
+    cloud = sample_surface(mesh, 1024, np.random.default_rng(0))
+    cloud[:, 3:] = 0
+    work = MeshCost(mesh, Points(cloud, oriented=False), 1, 800)
+    np.testing.assert_array_equal(work.meeting(list(work.graph.faces), mesh.vertices[0], BIN), mesh.vertices[0])
+
+
+def test_faces_cost_by_the_area_of_the_shape():
+    _, whole = boxed()
+    _, half = boxed(0.5)
+    assert half.face == pytest.approx(whole.face / 4)
+    _, tiny = boxed(0.05)
+    assert tiny.face == CHEAPEST * FACE
 
 
 def test_a_face_that_is_missed_costs_more_than_its_price(val):

@@ -83,6 +83,20 @@ def test_a_box_that_is_cut_up_becomes_twelve_faces():
     assert open_edges(done) == 0
 
 
+def test_a_box_whose_corners_were_cut_off_gets_them_back():
+    from trimesh import convex
+    from trimesh.creation import box
+
+    whole = box((0.9, 0.6, 0.4))
+    corners = np.array(whole.vertices)
+    cut = corners[:, None] - np.sign(corners)[:, None] * np.eye(3) * 3 / 128
+    hull = convex.convex_hull(cut.reshape(-1, 3))
+    done = tidied(Mesh(np.array(hull.vertices), np.array(hull.faces)), cloud_of(Mesh(corners, np.array(whole.faces)), 8192))
+    assert len(hull.faces) == 44 and len(done.faces) == 12 and open_edges(done) == 0
+    apart = np.linalg.norm(corners[:, None] - done.vertices, axis=2).min(1)
+    assert (apart < 0.25 / 128).all()
+
+
 def test_a_sheet_stays_a_sheet():
     """An open border is no slit: nothing lies beyond it."""
     mesh = Mesh(np.array([(-0.4, 0, -0.4), (-0.4, 0, 0.4), (0.4, 0, 0.4), (0.4, 0, -0.4)]), np.array([(0, 1, 2), (0, 2, 3)]))
