@@ -24,13 +24,14 @@ def processors() -> int:
 
 
 class Jobs(Generic[Job]):
-    """The jobs that are left, each for whoever asks first."""
+    """The jobs that are left, each for whoever asks first. A helper whose parent was killed asks for no more."""
 
     def __init__(self, jobs: Sequence[Job], taken: Any) -> None:
         self.jobs, self.taken = jobs, taken
 
     def __iter__(self) -> Iterator[Job]:
-        while True:
+        parent = multiprocessing.parent_process()
+        while parent is None or parent.is_alive():
             with self.taken.get_lock():
                 at = self.taken.value
                 self.taken.value += 1

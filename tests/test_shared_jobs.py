@@ -29,6 +29,14 @@ def stays(jobs: Iterable[int]) -> str:
     return "through"
 
 
+def writes(jobs: Iterable[str]) -> None:
+    """A byte into a file for each job."""
+    for path in jobs:
+        with open(path, "ab") as file:
+            file.write(b".")
+        time.sleep(0.05)
+
+
 def dies(jobs: Iterable[int]) -> None:
     os._exit(7)
 
@@ -93,6 +101,28 @@ def test_ctrl_c_reaches_everybody(tmp_path, how):
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, start_new_session=True)
     assert done.stdout == "['interrupted', 'interrupted']\n", done.stderr
     assert done.returncode == 0
+
+
+KILLED = """
+import os, signal, sys, time
+sys.path.insert(0, {folder!r})
+from test_shared_jobs import helped, writes
+if __name__ == "__main__":
+    with helped(writes, [{path!r}] * 2_000, 1, []):
+        while not os.path.exists({path!r}):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_helpers_of_a_process_that_was_killed_begin_nothing_new(tmp_path):
+    program, path = tmp_path / "program.py", tmp_path / "written"
+    program.write_text(KILLED.format(folder=os.path.dirname(__file__), path=str(path)))
+    subprocess.run([sys.executable, program], capture_output=True, timeout=100)
+    time.sleep(0.5)
+    size = path.stat().st_size
+    time.sleep(0.5)
+    assert 0 < size == path.stat().st_size
 
 
 def test_there_is_a_processor():
