@@ -173,8 +173,8 @@ class MeshCost:
         return len(there) > 3 and float(covered.mean()) > THERE
 
     def meeting(self, numbers: Collection[int], place: Float[np.ndarray, "3"], reach: float) -> Float[np.ndarray, "3"] | None:
-        """Where the planes of the points on these faces meet, of those that lie within twice the `reach`; None if that is further than `reach`
-        from the place. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
+        """Where the planes of the points on these faces meet, of those that lie within twice the `reach`; None if that is further than the
+        `reach` from the place. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
         from meshgpt.tidy_kernels import meeting
 
         marked = self._marked(numbers)

@@ -242,8 +242,8 @@ def _bent(work: MeshCost, move: Move) -> bool:
 
 
 def _splits(work: MeshCost) -> Iterator[bool]:
-    """Where the points of a face lie far from it: the face, or it and a neighbour, at the one that lies farthest, or where the planes around
-    that one meet."""
+    """Where the points of a face lie far from it: the face, or it and a neighbour, at the one that lies farthest, or where the planes
+    around that one meet."""
     graph = work.graph
     for number in list(graph.faces):
         if number not in graph.faces or not work.is_due(*graph.faces[number]):
