@@ -175,12 +175,13 @@ class MeshCost:
     def meeting(self, numbers: Collection[int], place: Float[np.ndarray, "3"], reach: float) -> Float[np.ndarray, "3"] | None:
         """Where the planes of the points on these faces meet, of those that lie within twice the `reach`; None if that is further than the
         `reach` from the place. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
-        from meshgpt.tidy_kernels import meeting
+        from meshgpt.tidy_kernels import planes_around
 
         marked = self._marked(numbers)
-        found = meeting(self.points.places, self.points.normals, self.which, marked, place, 2 * reach, HELD)
+        pulls, sums, total = planes_around(self.points.places, self.points.normals, self.which, marked, place, 2 * reach)
         marked[list(numbers)] = False
-        return found if ((found - place) ** 2).sum() < reach**2 else None
+        off = np.linalg.solve(pulls + (HELD * total + 1e-12) * np.eye(3), sums)
+        return place + off if (off**2).sum() < reach**2 else None
 
     def new_vertex(self, place: Float[np.ndarray, "3"]) -> int:
         self.vertices = np.concatenate([self.vertices, place[None]])

@@ -140,17 +140,16 @@ def moved_to(
 
 
 @compiled
-def meeting(
+def planes_around(
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     which: Int[np.ndarray, "n"],
     chosen: Bool[np.ndarray, "f"],
     place: Float[np.ndarray, "3"],
     reach: float,
-    hold: float,
-) -> Float[np.ndarray, "3"]:
-    """Where the planes of the points on the `chosen` faces meet that are within `reach` of the place, the nearer ones above all (least
-    squares); it is held at the place by `hold` times their weight."""
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"], float]:
+    """The normal equations of where, from the place on, the planes of the points on the `chosen` faces meet that are within `reach` of it,
+    the nearer ones above all; and what the points weigh together."""
     pulls, sums, total = np.zeros((3, 3)), np.zeros(3), 0.0
     for point in range(len(points)):
         if not chosen[which[point]]:
@@ -166,9 +165,7 @@ def meeting(
             for column in range(3):
                 pulls[row, column] += weight * normals[point, row] * normals[point, column]
         total += weight
-    for axis in range(3):
-        pulls[axis, axis] += hold * total + 1e-12
-    return place + np.linalg.solve(pulls, sums)
+    return pulls, sums, total
 
 
 @compiled
