@@ -93,7 +93,7 @@ def _slits(work: MeshCost) -> Iterator[bool]:
 
 
 def _joined(work: MeshCost, a: int, b: int) -> bool:
-    """Into the better one of two vertices, or into their middle, or where the planes around them meet, where that saves anything."""
+    """Into the better one of two vertices, or where the planes around them meet (or into their middle), where that saves anything."""
     middle = (work.vertices[a] + work.vertices[b]) / 2
     reach = float(np.linalg.norm(work.vertices[a] - work.vertices[b])) + AROUND
     corner = work.meeting(work.graph.around[a] | work.graph.around[b], middle, reach)
