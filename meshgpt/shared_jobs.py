@@ -70,12 +70,17 @@ class _Helpers(Generic[Job, Found]):
         context = multiprocessing.get_context("spawn")
         self.jobs = Jobs(jobs, context.Value("q", 0))
         self.open: list[tuple[BaseProcess, Connection]] = []
-        for _ in range(count):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_help, args=(work, self.jobs, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self.open.append((process, ours))
+        # Helpers inherit that Ctrl-C waits, until they can answer it: one that is still importing would die of it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for _ in range(count):
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_help, args=(work, self.jobs, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                self.open.append((process, ours))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def wait(self, found: list[Found]) -> None:
         while self.open:
@@ -101,6 +106,10 @@ class _Helpers(Generic[Job, Found]):
 
 def _help(work: Callable[[Jobs[Job]], Found], jobs: Jobs[Job], connection: Connection) -> None:
     signal.signal(signal.SIGINT, _interrupt_once)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    except KeyboardInterrupt:
+        jobs.close()
     connection.send(work(jobs))
 
 

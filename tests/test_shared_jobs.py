@@ -125,5 +125,28 @@ def test_helpers_of_a_process_that_was_killed_begin_nothing_new(tmp_path):
     assert 0 < size == path.stat().st_size
 
 
+EARLY = """
+import os, signal, sys
+sys.path.insert(0, {folder!r})
+from test_shared_jobs import helped, stays
+if __name__ == "__main__":
+    found = []
+    try:
+        with helped(stays, [1, 2, 3], 2, found):
+            os.killpg(0, signal.SIGINT)
+            signal.pause()
+    except KeyboardInterrupt:
+        print(found)
+"""
+
+
+def test_ctrl_c_reaches_helpers_that_have_not_begun_yet(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(EARLY.format(folder=os.path.dirname(__file__)))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, start_new_session=True)
+    assert done.stdout == "['through', 'through']\n", done.stderr
+    assert done.returncode == 0
+
+
 def test_there_is_a_processor():
     assert 1 <= processors() <= (os.cpu_count() or 1)
