@@ -84,7 +84,7 @@ if __name__ == "__main__":
     found = []
     try:
         with helped(stays, [1, 2, 3], 2, found) as left:
-            while left.taken.value < 2:
+            while left.taken.value < {begun}:
                 time.sleep(0.05)
             {how}
             time.sleep(60)
@@ -93,13 +93,20 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGINT)", "os.killpg(0, signal.SIGINT)"], ids=["one", "all"])
-def test_ctrl_c_reaches_everybody(tmp_path, how):
-    """Also where the terminal tells all of them at once."""
+ONE, ALL = "os.kill(os.getpid(), signal.SIGINT)", "os.killpg(0, signal.SIGINT)"
+
+
+@pytest.mark.parametrize(
+    ("begun", "how", "ends"),
+    [(2, ONE, "interrupted"), (2, ALL, "interrupted"), (0, ONE, "through"), (0, ALL, "through")],
+    ids=["one", "all", "one-early", "all-early"],
+)
+def test_ctrl_c_reaches_everybody(tmp_path, begun, how, ends):
+    """Also where the terminal tells all of them at once, and those that have not begun yet."""
     program = tmp_path / "program.py"
-    program.write_text(INTERRUPTED.format(folder=os.path.dirname(__file__), how=how))
+    program.write_text(INTERRUPTED.format(folder=os.path.dirname(__file__), begun=begun, how=how))
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, start_new_session=True)
-    assert done.stdout == "['interrupted', 'interrupted']\n", done.stderr
+    assert done.stdout == f"['{ends}', '{ends}']\n", done.stderr
     assert done.returncode == 0
 
 
@@ -123,29 +130,6 @@ def test_helpers_of_a_process_that_was_killed_begin_nothing_new(tmp_path):
     size = path.stat().st_size
     time.sleep(0.5)
     assert 0 < size == path.stat().st_size
-
-
-EARLY = """
-import os, signal, sys
-sys.path.insert(0, {folder!r})
-from test_shared_jobs import helped, stays
-if __name__ == "__main__":
-    found = []
-    try:
-        with helped(stays, [1, 2, 3], 2, found):
-            os.killpg(0, signal.SIGINT)
-            signal.pause()
-    except KeyboardInterrupt:
-        print(found)
-"""
-
-
-def test_ctrl_c_reaches_helpers_that_have_not_begun_yet(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(EARLY.format(folder=os.path.dirname(__file__)))
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, start_new_session=True)
-    assert done.stdout == "['through', 'through']\n", done.stderr
-    assert done.returncode == 0
 
 
 def test_there_is_a_processor():
