@@ -15,6 +15,7 @@ from inspect import cleandoc
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import meshgpt
+from meshgpt.interrupts import ctrl_c_between_loops
 from meshgpt.mistakes import sentence
 
 Parts = tuple[type, Callable[[Any], object]]
@@ -194,7 +195,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. An error that nobody worded for a user keeps its traceback."""
     try:
         run, options = _understood(sys.argv[1:] if arguments is None else arguments)
-        run(options)
+        with ctrl_c_between_loops():
+            run(options)
     except SystemExit as stop:  # tyro's, after --help or wrong options
         return int(stop.code or 0)
     except KeyboardInterrupt:

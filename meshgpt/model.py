@@ -28,6 +28,7 @@ from meshgpt.coverage import Coverage
 from meshgpt.denoise import smoothed, without_floating
 from meshgpt.gate_judge import GateJudge
 from meshgpt.generate import Judge, Network, Sampling, Task, in_step, write
+from meshgpt.interrupts import ctrl_c_between_loops
 from meshgpt.judge import CloudJudge
 from meshgpt.loading import InBfloat16, Int8Linear, PackedLinear, Precision, blank, in_precision, learned, load_published
 from meshgpt.memory import shifted
@@ -209,8 +210,9 @@ class MeshGPT:
         sampling = sampling or self.sampling
         shown, done = self.look(cloud, up, sampling), []
         try:
-            for one in self.written([(shown, seed + number) for number in range(count)], sampling, progress=progress):
-                done.append(one)
+            with ctrl_c_between_loops():
+                for one in self.written([(shown, seed + number) for number in range(count)], sampling, progress=progress):
+                    done.append(one)
         except Stopped as stop:
             raise Stopped(sorted([*done, *stop.samples], key=lambda one: one[0])) from None
         return [sample for _, sample in sorted(done, key=lambda one: one[0])]

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from meshgpt.interrupts import between_loops
+
 Job = TypeVar("Job")
 Found = TypeVar("Found")
 
@@ -105,7 +107,7 @@ class _Helpers(Generic[Job, Found]):
 
 
 def _help(work: Callable[[Jobs[Job]], Found], jobs: Jobs[Job], connection: Connection) -> None:
-    signal.signal(signal.SIGINT, _interrupt_once)
+    signal.signal(signal.SIGINT, between_loops(_interrupt_once))
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     except KeyboardInterrupt:

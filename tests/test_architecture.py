@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "compile_ahead": "cloud compiled mesh model shared_jobs tidy",
     "sample_options": "generate sample_places",
     "sample_places": "files mistakes",
-    "shared_jobs": "",
+    "shared_jobs": "interrupts",
+    "interrupts": "",
     "particulars": "files mesh topology",
     "validity": "mesh",
     "info": "checkpoint convert converted hub model",
@@ -135,7 +136,7 @@ MAY_IMPORT = {
     "judge": "coverage generate mesh tokenizer.interface",
     "model": (
         "mesh cloud coverage denoise judge gate_judge gate_model memory metrics precision checkpoint steps generate tokenizer tokenizer.* "
-        "completion upsample card converted hub loading one_id_model published settle tidy validity"
+        "completion upsample card converted hub interrupts loading one_id_model published settle tidy validity"
     ),
     "tokenizer": "checkpoint tokenizer.*",
     "tokenizer.interface": "",
