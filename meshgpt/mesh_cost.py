@@ -11,7 +11,8 @@ n  points      f  faces      k  triangles
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -177,9 +178,8 @@ class MeshCost:
         `reach` from the place. Quadric error metrics put vertices there (Garland & Heckbert, SIGGRAPH 1997)."""
         from meshgpt.tidy_kernels import planes_around
 
-        marked = self._marked(numbers)
-        pulls, sums, total = planes_around(self.points.places, self.points.normals, self.which, marked, place, 2 * reach)
-        marked[list(numbers)] = False
+        with self._marked(numbers) as marked:
+            pulls, sums, total = planes_around(self.points.places, self.points.normals, self.which, marked, place, 2 * reach)
         off = np.linalg.solve(pulls + (HELD * total + 1e-12) * np.eye(3), sums)
         return place + off if (off**2).sum() < reach**2 else None
 
@@ -214,17 +214,17 @@ class MeshCost:
     def _points_of(
         self, gone: Collection[int], triangles: Float[np.ndarray, "k 3 3"], across: Float[np.ndarray, "k 3"]
     ) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"], Float[np.ndarray, "m"]]:
-        marked = self._marked(gone)
-        found = self._moved_to(triangles, across, self.squared, FAR, BIN**2)
-        marked[list(gone)] = False
-        return found
+        with self._marked(gone):
+            return self._moved_to(triangles, across, self.squared, FAR, BIN**2)
 
-    def _marked(self, numbers: Collection[int]) -> Bool[np.ndarray, "f"]:
-        """Which faces are among these."""
+    @contextmanager
+    def _marked(self, numbers: Collection[int]) -> Iterator[Bool[np.ndarray, "f"]]:
+        """Which faces are among these, in the block."""
         if self.graph.given >= len(self._marks):
             self._marks = np.zeros(2 * self.graph.given, dtype=bool)
         self._marks[list(numbers)] = True
-        return self._marks
+        yield self._marks
+        self._marks[list(numbers)] = False
 
     def _moved_to(
         self,

@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's library is imported: no t
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -31,6 +32,12 @@ TINY_BODY = TransformerConfig(dim=32, layers=2, heads=2)
 TINY_CLOUD = PointCloudConfig(points=64, vectors=4, dim=32, layers=1, heads=2, frequencies=3)
 TINY_SURROUNDINGS = SurroundingsConfig(nearest=3, around=20, dim=16, out=8)
 TINY_VQVAE = VQVAEConfig(dim=32, heads=2, encoder_layers=1, decoder_layers=1, levels=3, codes=256, code_width=4)
+
+
+def mesh_of_solid(solid: Any) -> Mesh:
+    """Of one of trimesh's."""
+    return Mesh(np.array(solid.vertices, dtype=np.float64), np.array(solid.faces, dtype=np.int64))
+
 
 # The same examples every time, and nothing left behind on the disk.
 hypothesis.settings.register_profile("hermetic", derandomize=True, database=None, deadline=None)

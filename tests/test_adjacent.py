@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from conftest import mesh_of_solid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from legal_walks import legal_length, longest_walk, refusals, walks_give_distinct_whole_faces
 from soups import PARTS, soup, soups
 
-from meshgpt.mesh import Mesh, canonical, corners_of, weld
+from meshgpt.mesh import canonical, corners_of, weld
 from meshgpt.tokenizer import build, describe
 from meshgpt.tokenizer.adjacent import AdjacentTokenizer, as_released, roles
 from meshgpt.tokenizer.winding import oriented
@@ -210,7 +211,7 @@ def test_closed_meshes_are_oriented_again(kind):
     small.apply_scale(0.5)
     aside.apply_translation((0.25, 0.2, 0))
     together = trimesh.util.concatenate([one, small, aside])
-    corners = corners_of(Mesh(np.asarray(together.vertices), np.asarray(together.faces)), 1024)
+    corners = corners_of(mesh_of_solid(together), 1024)
     tokenizer = AdjacentTokenizer(1024, orient=True)
     np.testing.assert_array_equal(tokenizer.decode(tokenizer.encode(turned(corners, np.random.default_rng(0)))), corners)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import mesh_of_solid
 from trimesh.creation import box
 
 from meshgpt.face_graph import FaceGraph, sides_of
@@ -15,10 +16,6 @@ from meshgpt.topology import Edges, watertight
 
 # Of a box, counterclockwise.
 SIDE = [(-0.4, -0.25, 0.2), (0.4, -0.25, 0.2), (0.4, 0.25, 0.2), (-0.4, 0.25, 0.2)]
-
-
-def mesh_of_solid(solid) -> Mesh:
-    return Mesh(np.array(solid.vertices, dtype=np.float64), np.array(solid.faces, dtype=np.int64))
 
 
 def without(mesh: Mesh, numbers) -> Mesh:

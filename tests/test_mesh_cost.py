@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import mesh_of_solid
+from trimesh.creation import box
 
 from meshgpt.coverage import BIN
 from meshgpt.mesh import Fit, Mesh, corners_of, mesh_of, sample_surface
@@ -65,10 +67,7 @@ def test_points_lie_no_further_from_the_mesh_than_is_kept(val, index):
 
 
 def boxed(scale: float = 1.0) -> tuple[Mesh, MeshCost]:
-    from trimesh.creation import box
-
-    shape = box(scale * np.array((0.9, 0.6, 0.4)))
-    mesh = Mesh(np.array(shape.vertices), np.array(shape.faces))
+    mesh = mesh_of_solid(box(scale * np.array((0.9, 0.6, 0.4))))
     return mesh, MeshCost(mesh, Points(sample_surface(mesh, 4096, np.random.default_rng(0)), oriented=True), 1, 800)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import point_cloud_utils as pcu
 import pytest
+from conftest import mesh_of_solid
 from scipy.spatial.distance import cdist
 
 from meshgpt.mesh import Mesh, face_normals, sample_surface
@@ -181,8 +182,7 @@ def test_a_cube_and_a_ball_without_edges(icosphere):
 def icosphere() -> Mesh:
     import trimesh
 
-    ball = trimesh.creation.icosphere(4, radius=0.5)
-    return Mesh(np.asarray(ball.vertices), np.asarray(ball.faces))
+    return mesh_of_solid(trimesh.creation.icosphere(4, radius=0.5))
 
 
 def test_normals_at_right_angles_do_not_agree(few_points):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import mesh_of_solid
+from trimesh.creation import box
 
 from meshgpt.mesh import Fit, Mesh, corners_of, mesh_of, sample_surface
 from meshgpt.metrics import fit_to_cloud
@@ -74,10 +76,7 @@ def test_promises_are_kept(made, index):
 
 def test_a_box_that_is_cut_up_becomes_twelve_faces():
     """A grid on each side of a box says no more than two triangles do."""
-    from trimesh.creation import box
-
-    fine = box((0.9, 0.6, 0.4)).subdivide().subdivide()
-    mesh = Mesh(np.array(fine.vertices), np.array(fine.faces))
+    mesh = mesh_of_solid(box((0.9, 0.6, 0.4)).subdivide().subdivide())
     done = tidied(mesh, cloud_of(mesh, 8192))
     assert len(mesh.faces) == 192 and len(done.faces) == 12
     assert open_edges(done) == 0
@@ -85,13 +84,12 @@ def test_a_box_that_is_cut_up_becomes_twelve_faces():
 
 def test_a_box_whose_corners_were_cut_off_gets_them_back():
     from trimesh import convex
-    from trimesh.creation import box
 
-    whole = box((0.9, 0.6, 0.4))
-    corners = np.array(whole.vertices)
+    whole = mesh_of_solid(box((0.9, 0.6, 0.4)))
+    corners = whole.vertices
     cut = corners[:, None] - np.sign(corners)[:, None] * np.eye(3) * 3 / 128
-    hull = convex.convex_hull(cut.reshape(-1, 3))
-    done = tidied(Mesh(np.array(hull.vertices), np.array(hull.faces)), cloud_of(Mesh(corners, np.array(whole.faces)), 8192))
+    hull = mesh_of_solid(convex.convex_hull(cut.reshape(-1, 3)))
+    done = tidied(hull, cloud_of(whole, 8192))
     assert len(hull.faces) == 44 and len(done.faces) == 12 and open_edges(done) == 0
     apart = np.linalg.norm(corners[:, None] - done.vertices, axis=2).min(1)
     assert (apart < 0.25 / 128).all()

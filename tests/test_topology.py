@@ -10,6 +10,7 @@ import numpy as np
 import pymeshlab
 import pytest
 import trimesh
+from conftest import mesh_of_solid
 
 from meshgpt.mesh import Mesh
 from meshgpt.topology import (
@@ -43,8 +44,7 @@ DOUBLE = mesh_of([[0, 1, 2], [2, 1, 0]])
 
 @pytest.fixture(scope="module")
 def box() -> Mesh:
-    made = trimesh.creation.box()
-    return Mesh(np.array(made.vertices), np.array(made.faces))
+    return mesh_of_solid(trimesh.creation.box())
 
 
 def test_boundary_edges_are_counted_over_directed_edges(tetrahedron, box):
