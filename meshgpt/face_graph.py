@@ -41,7 +41,7 @@ class FaceGraph:
         return side in self.sides and side[::-1] not in self.sides
 
     def open_sides(self) -> list[Side]:
-        return [side for side in self.sides if self.is_open(side)]
+        return [side for side in self.sides if side[::-1] not in self.sides]
 
     def is_border(self, vertex: int) -> bool:
         """Whether the vertex lies at an open side."""
@@ -95,7 +95,7 @@ class FaceGraph:
         """The open sides that there are no more when faces take the place of others, and those that are there instead."""
         old, fresh = set(sides_of([self.faces[number] for number in gone])), set(sides_of(new))
         outside = {side for a, b in (*old, *fresh) if (side := (b, a)) in self.sides} - old
-        before = [side for side in (*old, *outside) if self.is_open(side)]
+        before = [side for side in (*old, *outside) if side[::-1] not in self.sides]
         walked = fresh | outside
         return before, [side for side in walked if side[::-1] not in walked]
 

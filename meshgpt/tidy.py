@@ -74,7 +74,7 @@ def tidied(
 def _joins(work: MeshCost) -> Iterator[bool]:
     """Along edges, the short ones first."""
     graph = work.graph
-    sides = [(a, b) for a, b in graph.sides if a < b or graph.is_open((a, b))]
+    sides = [(a, b) for a, b in graph.sides if a < b or (b, a) not in graph.sides]
     for a, b in _short_ones_first(work, sides):
         if work.is_due(a, b) and graph.beside(a, b) and graph.may_join(a, b):
             yield _joined(work, a, b)
