@@ -103,7 +103,7 @@ def tiny() -> Transformer:
     return Transformer(TINY_BODY).eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_steps() -> Callable[..., StepModel]:
     """A network of random weights; nothing in it is zero, so that every part has a say."""
 
@@ -124,7 +124,7 @@ def tiny_steps() -> Callable[..., StepModel]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_gates() -> Callable[..., GateModel]:
     """A network of random weights for gate tokens; nothing in it is zero, so that every part has a say."""
 

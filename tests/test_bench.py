@@ -23,7 +23,7 @@ from meshgpt.transformer import TransformerConfig
 TINY = TransformerConfig(32, 2, 2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measured(tiny_gates, tiny_steps) -> dict:
     model = partial(lambda: MeshGPT(GatesTokenizer(16), tiny_gates(16)))
     networks = {"gates": (partial(tiny_gates, 16), (1, 3)), "coords": (partial(tiny_steps, 11), (1,))}
