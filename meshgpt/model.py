@@ -208,9 +208,10 @@ class MeshGPT:
         `Stopped`, with all that is there, on Ctrl-C.
         """
         sampling = sampling or self.sampling
-        shown, done = self.look(cloud, up, sampling), []
+        done = []
         try:
             with ctrl_c_between_loops():
+                shown = self.look(cloud, up, sampling)
                 for one in self.written([(shown, seed + number) for number in range(count)], sampling, progress=progress):
                     done.append(one)
         except Stopped as stop:

@@ -140,6 +140,15 @@ def tiny_gates() -> Callable[..., GateModel]:
 
 
 @pytest.fixture
+def endless_gates(tiny_gates) -> GateModel:
+    """It hardly ever ends a mesh."""
+    network = tiny_gates()
+    torch.nn.init.zeros_(network.decoder.stop.weight)
+    torch.nn.init.constant_(network.decoder.stop.bias, -1e4)
+    return network
+
+
+@pytest.fixture
 def tiny_network(tiny_steps, tiny_gates) -> Callable[[MeshTokenizer], StepModel | GateModel]:
     """The network that writes the steps of a tokenizer, of random weights."""
 

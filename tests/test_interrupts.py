@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numba.core import serialize
 
 from meshgpt.cli import main
@@ -23,8 +22,6 @@ from meshgpt.generate import Sampling
 from meshgpt.interrupts import between_loops, ctrl_c_between_loops
 from meshgpt.model import MeshGPT, Stopped
 from meshgpt.tokenizer import GatesTokenizer
-
-BINS = 16
 
 
 @compiled
@@ -89,12 +86,9 @@ def test_afterwards_all_is_as_it_was():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_what_is_there_of_a_mesh_is_kept(tiny_gates, surface):
-    network = tiny_gates(BINS)
-    torch.nn.init.zeros_(network.decoder.stop.weight)
-    torch.nn.init.constant_(network.decoder.stop.bias, -1e4)
+def test_what_is_there_of_a_mesh_is_kept(endless_gates, surface):
     points = surface(1, 128)[0].double().numpy()
-    model = MeshGPT(GatesTokenizer(BINS), network)
+    model = MeshGPT(GatesTokenizer(16), endless_gates)
     with pytest.raises(Stopped) as stopped, ctrl_c_in_results(after=100):
         model.samples(Cloud(points[:, :3], points[:, 3:]), sampling=Sampling(tries=1, max_faces=3000, bounds="none", tidy="none"))
     ((_, sample),) = stopped.value.samples

@@ -261,12 +261,9 @@ def test_faces_that_break_the_promise_are_left_out():
 
 
 @pytest.fixture
-def endless(tiny_gates, tmp_path) -> Path:
+def endless(endless_gates, tmp_path) -> Path:
     """The folder of a model that hardly ever ends."""
-    network = tiny_gates(BINS)
-    torch.nn.init.zeros_(network.decoder.stop.weight)
-    torch.nn.init.constant_(network.decoder.stop.bias, -1e4)
-    MeshGPT(GatesTokenizer(BINS), network).save(tmp_path / "endless")
+    MeshGPT(GatesTokenizer(BINS), endless_gates).save(tmp_path / "endless")
     return tmp_path / "endless"
 
 

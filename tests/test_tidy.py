@@ -14,7 +14,7 @@ from meshgpt.tidy import tidied
 from meshgpt.topology import Edges
 from meshgpt.validity import sound
 
-REAL = (3, 26, 49)
+REAL = (3, 26, 49, 72, 95)
 
 
 def cloud_of(mesh: Mesh, count: int = 4096) -> np.ndarray:
