@@ -11,7 +11,6 @@ from meshgpt.mesh import Mesh, sample_surface
 from meshgpt.scans import noisy
 
 SOME = [0, 40, 80, 120, 160]
-THIN = 40  # its sheets are about as far apart as the noise is wide
 
 
 def cloud_of(mesh: Mesh, count: int = 8192) -> Cloud:
@@ -37,16 +36,43 @@ def test_clean_clouds_stay_the_very_same(index, count, val):
 @pytest.mark.parametrize("index", SOME)
 def test_noise_of_a_hundredth_falls(index, val):
     mesh = val.mesh(index)
-    scattered = noisy(cloud_of(mesh), 0.01, np.random.default_rng(1))
+    cloud = cloud_of(mesh)
+    scattered = noisy(cloud, 0.01, np.random.default_rng(1))
     mended = smoothed(scattered)
-    np.testing.assert_array_equal(mended.normals, scattered.normals)
-    assert mean_distance(mesh, mended) < (0.7 if index == THIN else 0.5) * mean_distance(mesh, scattered)
+    assert ((mended.normals * cloud.normals).sum(1) > 0.99).mean() > 0.9
+    assert mean_distance(mesh, mended) < 0.2 * mean_distance(mesh, scattered)
+
+
+def test_noisy_normals_become_those_of_the_surface_and_noise_falls_all_the_same(val):
+    mesh = val.mesh(80)
+    cloud, rng = cloud_of(mesh), np.random.default_rng(1)
+    normals = cloud.normals + rng.normal(scale=0.15, size=(len(cloud), 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    scattered = noisy(Cloud(cloud.positions, normals), 0.01, rng)
+    mended = smoothed(scattered)
+    assert (mended.normals * cloud.normals).sum(1).mean() > (1 + (normals * cloud.normals).sum(1).mean()) / 2
+    assert mean_distance(mesh, mended) < 0.4 * mean_distance(mesh, scattered)
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_points_that_noise_carried_over_an_edge_go_back_to_it(fold):
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 3000, 2)) * [0.2, 1.0]
+    level = np.stack([first[:, 0], 0 * first[:, 0], first[:, 1]], 1)
+    upright = np.stack([0 * second[:, 0], (1 if fold else -1) * second[:, 0], second[:, 1]], 1)
+    normals = np.repeat([[0.0, 1.0, 0.0], [1.0 if fold else -1.0, 0.0, 0.0]], 3000, 0)
+    scattered = noisy(Cloud(np.concatenate([level, upright]), normals), 0.01, rng)
+    over = scattered.positions[:3000, 0]
+    kept = smoothed(scattered).positions[:3000, 0]
+    assert (over < -0.004).sum() > 30
+    assert (kept < -0.004).sum() < 3
+    np.testing.assert_allclose(kept[over > 0.05], over[over > 0.05], atol=1e-6)
 
 
 def test_noise_falls_where_normals_are_estimated_too(val):
     mesh = val.mesh(80)
     scattered = with_normals(Cloud(noisy(cloud_of(mesh), 0.01, np.random.default_rng(1)).positions))
-    assert mean_distance(mesh, smoothed(scattered)) < 0.8 * mean_distance(mesh, scattered)
+    assert mean_distance(mesh, smoothed(scattered)) < 0.6 * mean_distance(mesh, scattered)
 
 
 def test_both_sides_of_a_noisy_sheet_stay_apart():
