@@ -196,7 +196,8 @@ MAY_IMPORT = {
     "train.batches": "",
     "train.missteps": "tokenizer.gates tokenizer.walk",
     "train.data": "mesh conditioners tokenizer.gates tokenizer.interface tokenizer.vqvae "
-    "train.augment train.batches train.missteps train.sources",
+    "train.augment train.batches train.missteps train.sources train.workers",
+    "train.workers": "",
     "train.loop": "checkpoint precision",
     **dict.fromkeys(
         ("train.vqvae", "train.decoder", "train.transformer"),
@@ -205,7 +206,7 @@ MAY_IMPORT = {
     ),
     "train.completion": (
         "checkpoint cloud completion_network denoise mesh scans scene surface_grid symmetry train.augment train.loop train.sources "
-        "train.vqvae"
+        "train.vqvae train.workers"
     ),
     "train.publish": "checkpoint converted model tokenizer.vqvae",
     "train.leaderboard": "face_order files mesh model tables tokenizer tokenizer_metrics tokenizer_tables train.sources",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from meshgpt.train.batches import Batches
 from meshgpt.train.data import Batch, Recipe, Samples, loader
 from meshgpt.train.sources import MeshSet
 
+ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(points=64, tokenizer=CoordsTokenizer(), augmentation=Augmentation(), degradation=Degradation(), seed=3)
 PLAIN = Recipe(points=64, seed=3)
 
@@ -112,3 +117,26 @@ def test_an_epoch_shows_every_mesh_once_and_the_next_one_otherwise(few):
     assert sum(len(batch.lengths) for batch in made[:count]) == len(few)
     clouds = {row.numpy().tobytes() for batch in made for row in batch.surface}
     assert len(clouds) == sum(len(batch.lengths) for batch in made)
+
+
+TOLD_TO_STOP = """
+import os, signal, sys
+from meshgpt.train.batches import Batches
+from meshgpt.train.data import Recipe, loader
+from meshgpt.train.sources import read_parquet
+
+few = read_parquet(sys.argv[1]).at_most(120).subset(range(12))
+made = loader(few, Recipe(points=64), Batches(few.face_counts, 200, seed=1), workers=1)
+next(made)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *words: print("told"))
+    os.killpg(0, number)
+print(len([next(made) for _ in range(12)]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
+def test_signals_to_all_processes_of_a_training_leave_those_that_make_batches():
+    words = [sys.executable, "-c", TOLD_TO_STOP, str(ROOT / "data/artist-kits/val.parquet")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, start_new_session=True, cwd=ROOT)
+    assert (done.returncode, done.stdout.split()) == (0, ["told", "told", "12"]), done.stderr

@@ -8,7 +8,6 @@ mirrored.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from .augment import Augmentation, augment
 from .loop import Loop, LoopOptions
 from .sources import MeshSet
 from .vqvae import read_splits
+from .workers import begin
 
 SURFACE = 12_288  # points of the whole shape
 FEWEST = 200  # points of a scan
@@ -192,7 +192,7 @@ def run(options: CompletionOptions) -> dict[str, float]:
         sampler=orders,
         batch_size=None,
         num_workers=options.loop.workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=begin,
     )
     measured = Scans(held_out, cells, scenes / "val", options.loop.seed)
 
@@ -215,12 +215,6 @@ def measure(objective: CompletionObjective, scans: Scans, size: int, device: tor
         for name, value in values.items():
             total[name] = total.get(name, 0) + float(value) * batch.size / count
     return total
-
-
-def _one_thread(worker: int) -> None:
-    # Ctrl-C is for the training process, which still wants the batches that are on their way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Everything is numpy and runs in data workers; a sample is a pure function of (se
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from .augment import Augmentation, Degradation, augment, degrade
 from .batches import Batches
 from .missteps import Missteps, astray
 from .sources import MeshSet
+from .workers import begin
 
 DENSE = 4
 
@@ -129,7 +129,7 @@ def loader(meshes: MeshSet, recipe: Recipe, batches: Batches, skip: int = 0, wor
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=begin,
         )
     )
 
@@ -140,9 +140,3 @@ class _Endless:
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         return self.batches.endless(self.skip)
-
-
-def _one_thread(worker: int) -> None:
-    # Ctrl-C is for the training process, which still wants the batches that are on their way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
