@@ -54,7 +54,9 @@ def smoothed(cloud: Cloud) -> Cloud:
         return cloud
     apart, which = _tree(cloud.positions).query(cloud.positions, k=min(AROUND, len(cloud)))
     noise, turn = _noise(cloud, which[:, 1 : NEAREST + 1])
-    if noise < NOISY * float(np.median(apart[:, 1])):
+    # Points that are there twice say nothing of how far it is to the next one.
+    spacing = np.where(apart > 0, apart, np.inf).min(1)
+    if noise < NOISY * float(np.median(spacing)):
         return cloud
     for _ in range(ROUNDS_OF_NORMALS):
         cloud = replace(cloud, normals=_mean_normals(cloud, which[:, :LOOKED_AT], noise, turn))

@@ -34,6 +34,13 @@ def test_clean_clouds_stay_the_very_same(index, count, val):
 
 
 @pytest.mark.parametrize("index", SOME)
+def test_clean_points_that_are_there_twice_stay_as_well(index, val):
+    once = cloud_of(val.mesh(index), 2048)
+    twice = Cloud(np.repeat(once.positions, 2, 0), np.repeat(once.normals, 2, 0))
+    assert smoothed(twice) is twice
+
+
+@pytest.mark.parametrize("index", SOME)
 def test_noise_of_a_hundredth_falls(index, val):
     mesh = val.mesh(index)
     cloud = cloud_of(mesh)
