@@ -20,7 +20,7 @@ from meshgpt.train.batches import Batches
 from meshgpt.train.data import Batch, Recipe, Samples, loader
 from meshgpt.train.sources import MeshSet
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Recipe(points=64, tokenizer=CoordsTokenizer(), augmentation=Augmentation(), degradation=Degradation(), seed=3)
 PLAIN = Recipe(points=64, seed=3)
 

@@ -35,7 +35,7 @@ from .augment import Augmentation, augment
 from .loop import Loop, LoopOptions
 from .sources import MeshSet
 from .vqvae import read_splits
-from .workers import begin
+from .workers import begin_worker
 
 SURFACE = 12_288  # points of the whole shape
 FEWEST = 200  # points of a scan
@@ -192,7 +192,7 @@ def run(options: CompletionOptions) -> dict[str, float]:
         sampler=orders,
         batch_size=None,
         num_workers=options.loop.workers,
-        worker_init_fn=begin,
+        worker_init_fn=begin_worker,
     )
     measured = Scans(held_out, cells, scenes / "val", options.loop.seed)
 

@@ -26,7 +26,7 @@ from .augment import Augmentation, Degradation, augment, degrade
 from .batches import Batches
 from .missteps import Missteps, astray
 from .sources import MeshSet
-from .workers import begin
+from .workers import begin_worker
 
 DENSE = 4
 
@@ -129,7 +129,7 @@ def loader(meshes: MeshSet, recipe: Recipe, batches: Batches, skip: int = 0, wor
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
-            worker_init_fn=begin,
+            worker_init_fn=begin_worker,
         )
     )
 

@@ -11,7 +11,7 @@ import signal
 import torch
 
 
-def begin(worker: int) -> None:
+def begin_worker(worker: int) -> None:
     """A group of its own, so that what is sent to that of the training (by Ctrl-C, `timeout` or a queue of jobs) does not reach it."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
